@@ -1,0 +1,182 @@
+"""Command lines and YAML files -> configuration."""
+
+import json
+import os
+import re
+import sys
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+from qtrl_hpc.config import TOPICS, Config
+from qtrl_hpc.errors import EXIT_BAD_INPUT, UserError
+
+DEFAULT_PRESET = "tuned"
+
+# What jsonargparse calls a type, and what we do.
+TYPE_WORDS = (
+    (r"<class 'int'>|\bint\b", "a whole number"),
+    (r"<class 'float'>|\bfloat\b", "a number"),
+    (r"<class 'bool'>|\bbool\b", "true or false"),
+    (r"<class 'str'>|\bstr\b", "text"),
+    (r"<class 'tuple'>|tuple\[.*\]", "a list of whole numbers, as in [10,64,10]"),
+    (r"(typing\.)?Literal\[(.*?)\]", r"one of \2"),
+    (r"typing\.Optional\[(.*)\]|(.*) \| None", r"\1\2 or null"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What ``qtrl_hpc.train`` is asked to do."""
+
+    config: Config
+    run_dir: Path
+    resume: bool
+
+    def to_json(self) -> str:
+        """Return text, to send to other ranks."""
+        return json.dumps({"config": self.config.to_dict(), "run_dir": str(self.run_dir), "resume": self.resume})
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainOptions":
+        """Read what ``to_json`` wrote."""
+        values = json.loads(text)
+        return cls(config=Config.from_dict(values["config"]), run_dir=Path(values["run_dir"]), resume=values["resume"])
+
+
+class OneLineParser(ArgumentParser):
+    """An argparse parser whose errors are ``UserError``."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        raise UserError(message)
+
+
+def preset_names() -> list[str]:
+    """Return the names of the packaged presets."""
+    return sorted(path.name.removesuffix(".yaml") for path in files("qtrl_hpc.presets").iterdir() if path.name.endswith(".yaml"))
+
+
+def parse_train(argv: list[str]) -> TrainOptions:
+    """Read the command line of ``qtrl_hpc.train``.
+
+    A later source wins: field defaults, the run's own ``config.yaml`` (with ``--resume``), the preset, ``--config``,
+    flags. With ``--resume`` no preset is applied unless one is named.
+
+    Raises:
+        UserError: naming the flag or file, what was got and what is expected.
+    """
+    first = OneLineParser(prog="qtrl_hpc.train", add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", type=str)
+    first.add_argument("--config", type=Path, action="append", default=[])
+    first.add_argument("--run-dir", type=Path)
+    first.add_argument("--resume", action="store_true")
+    own, rest = first.parse_known_args(argv)
+    if own.resume and own.run_dir is None:
+        raise UserError("--resume: got no --run-dir, expected the directory of the run to go on with")
+    sources: list[Path] = []
+    if own.resume:
+        sources.append(_existing(own.run_dir / "config.yaml", f"--run-dir: got {own.run_dir}, which holds no run, expected one to --resume"))
+    preset = own.preset or (None if own.resume else DEFAULT_PRESET)
+    if preset is not None:
+        if preset not in preset_names():
+            raise UserError(f"--preset: got {preset!r}, expected one of {', '.join(preset_names())}")
+        sources.append(Path(str(files("qtrl_hpc.presets") / f"{preset}.yaml")))
+    sources += [_existing(path, f"--config: got {path}, expected a YAML file that exists") for path in own.config]
+    values: dict[str, Any] = {}
+    for source in sources:
+        values.update(_parse_values([f"--config={source}"], f"{source}: "))
+    config = _build({**values, **_parse_values(rest, "")})
+    run_dir = own.run_dir or Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{preset or 'run'}-seed{config.seed}")
+    return TrainOptions(config=config, run_dir=run_dir, resume=own.resume)
+
+
+def asks_for_help(argv: list[str]) -> bool:
+    """Return whether the command line wants the help text."""
+    return "-h" in argv or "--help" in argv
+
+
+def print_train_help() -> None:
+    """Print every flag of ``qtrl_hpc.train``, by topic."""
+    parser = _config_parser()
+    run = parser.add_argument_group("Where to start from, and where to write")
+    run.add_argument("--preset", default=DEFAULT_PRESET, help=f"packaged configuration: {', '.join(preset_names())}")
+    run.add_argument("--run-dir", default="runs/DATE-TIME-PRESET-SEED", help="directory of the run")
+    run.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --run-dir")
+    parser.print_help()
+
+
+def _config_parser() -> Any:
+    import jsonargparse
+    from docstring_parser import parse_from_object
+
+    parser = jsonargparse.ArgumentParser(
+        prog="qtrl_hpc.train",
+        description="Train a policy whose weights a quantum circuit generates; every MPI rank is one agent with a QPU.",
+        exit_on_error=False,
+        default_env=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file of any of the values below")
+    for topic in TOPICS:
+        group = parser.add_argument_group((topic.__doc__ or "").splitlines()[0].rstrip("."))
+        hints = get_type_hints(topic)
+        helps = {item.arg_name: item.description for item in parse_from_object(topic).params}
+        for field in fields(topic):
+            if field.name in topic.__annotations__:
+                group.add_argument(
+                    f"--{field.name.replace('_', '-')}", type=hints[field.name], default=field.default, help=helps.get(field.name)
+                )
+    return parser
+
+
+def _parse_values(argv: list[str], prefix: str) -> dict[str, Any]:
+    """Return only the values that ``argv`` itself sets, as plain types."""
+    parser = _config_parser()
+    try:
+        namespace = parser.parse_args(argv, defaults=False) if argv else {}
+    except (ArgumentError, SystemExit, OSError, ValueError) as error:
+        raise UserError(prefix + _our_words(_one_line(str(error)))) from None
+    return {name: value for name, value in dict(namespace).items() if name != "config" and not name.startswith("__")}
+
+
+def _build(values: dict[str, Any]) -> Config:
+    try:
+        return Config.from_dict(values)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _existing(path: Path, refusal: str) -> Path:
+    if not path.is_file():
+        raise UserError(refusal)
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: cannot be read")
+    return path
+
+
+def _our_words(message: str) -> str:
+    """Return jsonargparse's message about a value, with the flag's name and what a person would call its type."""
+    found = re.search(r'Parser key "(\w+)": Expected an? (.*?)\. Got value: (.*)', message)
+    if not found:
+        return message
+    name, expected, got = found.groups()
+    for pattern, words in TYPE_WORDS:
+        expected = re.sub(pattern, words, expected)
+    return f"--{name.replace('_', '-')}: got {got}, expected {expected}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def run_refusing(command: Callable[[], int]) -> int:
+    """Run a command that needs no MPI; print a ``UserError`` as one line and return exit code 2."""
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT

@@ -1,0 +1,180 @@
+"""The one place that knows MPI: the world, the one reduction, agreement, and how a job ends.
+
+Nothing here pickles: what travels is float64 buffers and UTF-8 text.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError
+from qtrl_hpc.launcher import check_launcher, launched_rank
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+T = TypeVar("T")
+
+
+class AgreedError(UserError):
+    """Bad input that every rank knows of: all of them leave together."""
+
+
+class World:
+    """The ranks of one run.
+
+    Args:
+        comm: an mpi4py communicator of all ranks.
+    """
+
+    def __init__(self, comm: "MPI.Intracomm") -> None:
+        self._comm = comm
+        self.rank: int = comm.rank
+        self.size: int = comm.size
+
+    @classmethod
+    def connect(cls) -> "World":
+        """Start MPI and return all its ranks; without a launcher, one. Collective: all ranks.
+
+        Raises:
+            UserError: there is no MPI library, or the launcher is of another MPI than mpi4py.
+        """
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"MPI: mpi4py cannot load an MPI library ({reason}); load your site's MPI module, or pip install 'qtrl_hpc[mpi]'"
+            ) from error
+        world = cls(MPI.COMM_WORLD)
+        check_launcher(world.size, MPI.Get_library_version().split(",")[0].strip(), os.environ)
+        return world
+
+    def gather_text(self, text: str) -> list[str]:
+        """Return every rank's text, in rank order, on every rank. Collective: all ranks."""
+        sent = np.frombuffer(text.encode(), np.uint8)
+        counts = np.empty(self.size, np.int64)
+        self._comm.Allgather(np.array([sent.size], np.int64), counts)
+        received = np.empty(int(counts.sum()), np.uint8)
+        self._comm.Allgatherv(sent, [received, counts])
+        pieces = np.split(received, np.cumsum(counts)[:-1])
+        return [piece.tobytes().decode() for piece in pieces]
+
+    def agree(self, step: Callable[[], T]) -> T:
+        """Run a step that may refuse its input; where one rank refuses, all do. Collective: all ranks.
+
+        Raises:
+            AgreedError: on every rank, with the message of the first rank that refused.
+        """
+        message, result = "", None
+        try:
+            result = step()
+        except UserError as error:
+            message = str(error)
+        refusals = [text for text in self.gather_text(message) if text]
+        if refusals:
+            raise AgreedError(refusals[0])
+        return result  # type: ignore[return-value]
+
+    def from_first(self, step: Callable[[], str]) -> str:
+        """Run a step on rank 0 and return its text on every rank; a refusal is everybody's. Collective: all ranks."""
+        return self.gather_text(self.agree(step) if self.rank == 0 else self.agree(lambda: ""))[0]
+
+    def broadcast(self, vector: NDArray[np.float64]) -> None:
+        """Overwrite ``vector`` with rank 0's, in place. Collective: all ranks."""
+        self._comm.Bcast(vector)
+
+    def barrier(self) -> None:
+        """Wait for the slowest rank. Collective: all ranks."""
+        self._comm.Barrier()
+
+    def sum(self, rows: NDArray[np.float64], *, ordered: bool) -> NDArray[np.float64]:
+        """Add the rows of all ranks by ONE Allreduce of one contiguous buffer. Collective: all ranks.
+
+        Args:
+            rows: this rank's, shape (m, width), float64, m the same on every rank.
+            ordered: add row by row in the order of ranks and of rows within, so that the bits of the sum do not
+                depend on how rows are shared out over ranks; the buffer is then (size·m, width).
+
+        Returns:
+            The sum, shape (width,), the same bits on every rank.
+        """
+        if not ordered:
+            buffer = rows.sum(axis=0)
+            self._comm.Allreduce(self._in_place, buffer)
+            return buffer
+        count, width = rows.shape
+        everyone = np.zeros((self.size * count, width))
+        everyone[self.rank * count : (self.rank + 1) * count] = rows
+        self._comm.Allreduce(self._in_place, everyone)
+        total = np.zeros(width)
+        for row in everyone:
+            total += row
+        return total
+
+    def check_same(self, digest: str, what: str) -> None:
+        """Stop where ranks hold different values. Collective: all ranks.
+
+        Raises:
+            TrainingError: naming the ranks that differ from rank 0.
+        """
+        digests = self.gather_text(digest)
+        different = [str(rank) for rank, other in enumerate(digests) if other != digests[0]]
+        if different:
+            raise TrainingError(f"{what} differs between rank 0 and rank {', '.join(different)}: the replicas have drifted apart")
+
+    def abort(self, code: int) -> NoReturn:
+        """End every rank of the job at once, without waiting for any of them."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._comm.Abort(code)
+        os._exit(code)
+
+    def finish(self) -> None:
+        """Wait for all ranks and shut MPI down. Collective: all ranks."""
+        from mpi4py import MPI
+
+        MPI.Finalize()
+
+    @property
+    def _in_place(self) -> Any:
+        from mpi4py import MPI
+
+        return MPI.IN_PLACE
+
+
+def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> NoReturn:
+    """Run a command on every rank and end the process with its exit code. Collective: all ranks.
+
+    Bad input that all ranks agree on is printed once, as one line, and every rank exits with 2. Anything else that a
+    rank raises is printed once, with its rank, and ends the whole job at once.
+
+    Args:
+        parse: reads the command line; run on rank 0, its text goes to all.
+        command: gets the world and that text, and returns the exit code.
+    """
+    try:
+        world = World.connect()
+    except UserError as error:
+        if launched_rank(os.environ) == 0:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_BAD_INPUT)
+    try:
+        code = command(world, world.from_first(parse))
+    except (AgreedError, TrainingError) as error:
+        code = EXIT_BAD_INPUT if isinstance(error, AgreedError) else EXIT_FAILED
+        if world.rank == 0:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    except UserError as error:
+        print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
+        world.abort(EXIT_BAD_INPUT)
+    except BaseException:
+        print(f"rank {world.rank} of {world.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        world.abort(EXIT_FAILED)
+    world.finish()
+    sys.exit(code)

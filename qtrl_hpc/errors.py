@@ -1,0 +1,14 @@
+"""What went wrong, sorted by who can mend it, and the exit codes that say so."""
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run again with --resume
+
+
+class UserError(Exception):
+    """Bad input: one line that names the flag or file, what was got and what is expected. Exit code 2."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on, as every rank knows: a gradient is not finite, or replicas differ. Exit code 1."""

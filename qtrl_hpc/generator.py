@@ -1,0 +1,151 @@
+"""Theta -> theta, and back: a cotangent of theta -> the gradient of Theta."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtrl_hpc import mlp
+from qtrl_hpc.mapping import Mapping
+from qtrl_hpc.quantum.qpu import QPU
+from qtrl_hpc.stopwatch import Stopwatch
+
+Pullback = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Theta:
+    """Hold all that is trained: Θ = {φ, β}, as two views of one contiguous float64 vector."""
+
+    vector: NDArray[np.float64]
+    num_angles: int
+
+    @property
+    def phi(self) -> NDArray[np.float64]:
+        """Return the angles of the circuit, radians, circuit order, shape (P,)."""
+        return self.vector[: self.num_angles]
+
+    @property
+    def beta(self) -> NDArray[np.float64]:
+        """Return the mapping model's parameters, shape (l,)."""
+        return self.vector[self.num_angles :]
+
+
+class Generator(Protocol):
+    """Whatever turns Theta into theta and can be differentiated."""
+
+    def __call__(self, Theta: Theta) -> NDArray[np.float64]:  # noqa: N803
+        """Return theta, shape (k,), float64."""
+        ...
+
+    def pullback(self, d_theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ∂J/∂Theta at the last call, shape (P + l,), from ∂J/∂theta, shape (k,)."""
+        ...
+
+    def initial(self, rng: np.random.Generator) -> Theta:
+        """Draw a Theta to start from."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """The feature of a basis state: x_i = (b·tanh(a·2^{n−1}·p_i))^c, then minus its mean over the k rows."""
+
+    a: float
+    b: float
+    c: float
+
+    def forward(self, probabilities: NDArray[np.float64], num_qubits: int) -> NDArray[np.float64]:
+        """Return x, shape (k,), of the first k probabilities, shape (k,)."""
+        y = self.b * np.tanh(self.a * 2.0 ** (num_qubits - 1) * probabilities)
+        x = y**self.c if self.c != 1.0 else y
+        return x - x.mean()
+
+    def pullback(
+        self, probabilities: NDArray[np.float64], num_qubits: int, d_x: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return ∂J/∂p, shape (k,), from ∂J/∂x, shape (k,)."""
+        scale = self.a * 2.0 ** (num_qubits - 1)
+        t = np.tanh(scale * probabilities)
+        d_y = d_x - d_x.mean()
+        if self.c != 1.0:
+            d_y = d_y * self.c * (self.b * t) ** (self.c - 1.0)
+        return d_y * self.b * scale * (1.0 - t * t)
+
+
+class QuantumGenerator:
+    """Generate theta by a circuit and a mapping model: θ = out − mean(out), out = M_β(bits, x(p(φ))).
+
+    One circuit execution a call; the probabilities are not renormalised over the k that are used.
+
+    Args:
+        qpu: runs the circuit.
+        gradient: pulls a cotangent of all 2^n probabilities back to phi.
+        feature: from probabilities to x.
+        mapping: on k rows.
+        stopwatch: takes the seconds spent in "circuit", "mapping" and "gradient".
+    """
+
+    def __init__(
+        self, qpu: QPU, gradient: Pullback, feature: Feature, mapping: Mapping, stopwatch: Stopwatch | None = None
+    ) -> None:
+        self._qpu, self._gradient, self._feature, self._mapping = qpu, gradient, feature, mapping
+        self._stopwatch = stopwatch or Stopwatch()
+        self._cotangent = np.zeros(qpu.ansatz.num_amplitudes)
+
+    def __call__(self, Theta: Theta) -> NDArray[np.float64]:  # noqa: N803
+        """Return theta, shape (k,), float64 (METHOD steps 1 to 5)."""
+        self._Theta = Theta
+        with self._stopwatch("circuit"):
+            probabilities = self._qpu.probabilities(Theta.phi)
+        with self._stopwatch("mapping"):
+            self._probabilities = probabilities[: self._mapping.num_rows]
+            x = self._feature.forward(self._probabilities, self._qpu.ansatz.num_qubits)
+            output = self._mapping.forward(Theta.beta, x)
+            return output - output.mean()
+
+    def pullback(self, d_theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ∂J/∂Theta at the last call (Eq. 3–4, the chain rule through θ = M_β(p(φ))).
+
+        Args:
+            d_theta: ∂J/∂θ, shape (k,), float64.
+
+        Returns:
+            ∂J/∂φ then ∂J/∂β, shape (P + l,), float64.
+        """
+        with self._stopwatch("gradient"):
+            d_beta, d_x = self._mapping.pullback(self._Theta.beta, d_theta - d_theta.mean())
+            d_p = self._feature.pullback(self._probabilities, self._qpu.ansatz.num_qubits, d_x)
+            self._cotangent[: len(d_p)] = d_p
+            return np.concatenate([self._gradient(self._Theta.phi, self._cotangent), d_beta])
+
+    def initial(self, rng: np.random.Generator) -> Theta:
+        """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
+        num_angles = self._qpu.ansatz.num_angles
+        phi = rng.uniform(-np.pi, np.pi, num_angles)
+        return Theta(np.concatenate([phi, mlp.initial_parameters(self._mapping.sizes, rng)]), num_angles)
+
+
+class ClassicalGenerator:
+    """Train theta itself, the baseline: Θ has no angles and β = θ.
+
+    Args:
+        sizes: of the policy's layers.
+    """
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self._sizes = sizes
+
+    def __call__(self, Theta: Theta) -> NDArray[np.float64]:  # noqa: N803
+        """Return theta, shape (k,), float64."""
+        return Theta.beta
+
+    def pullback(self, d_theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return d_theta: Theta is theta."""
+        return d_theta
+
+    def initial(self, rng: np.random.Generator) -> Theta:
+        """Draw theta as PyTorch's ``nn.Linear`` would."""
+        return Theta(mlp.initial_parameters(self._sizes, rng), 0)

@@ -1,0 +1,124 @@
+"""What is written for people: one JSON object an update, and progress on rank 0."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from qtrl_hpc.launcher import is_launched
+
+SECONDS_BETWEEN_LINES = 5.0
+SMOOTHING = 0.95
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one object an update, each line flushed as it is written.
+
+    Args:
+        path: of the file.
+        keep_until: drop the lines of later updates first (they were written after the checkpoint resumed from).
+    """
+
+    def __init__(self, path: Path, *, keep_until: int) -> None:
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines(keepends=True) if _update_of(line) <= keep_until]
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_text("".join(kept))
+            os.replace(temporary, path)
+        self._file: TextIO = path.open("a", buffering=1)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one update's object."""
+        self._file.write(json.dumps(row) + "\n")
+
+
+class ProgressDisplay:
+    """Show how training goes: a bar on a terminal, otherwise a line every few seconds.
+
+    Args:
+        start: updates already done.
+        total: updates in all.
+    """
+
+    def __init__(self, start: int, total: int) -> None:
+        self._start, self._total = start, total
+        self._began = self._last_line = time.monotonic()
+        self._reward: float | None = None
+        self._bar: Progress | None = None
+        if watched():
+            self._bar = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("reward {task.fields[reward]:.3f}  {task.fields[rate]:.1f} updates/s"),
+                TimeRemainingColumn(),
+                refresh_per_second=2,
+            )
+            self._task = self._bar.add_task("", total=total, completed=start, reward=0.0, rate=0.0)
+
+    def __enter__(self) -> "ProgressDisplay":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, update: int, reward_mean: float) -> None:
+        """Take note of an update that has been done."""
+        before = reward_mean if self._reward is None else self._reward
+        self._reward = SMOOTHING * before + (1.0 - SMOOTHING) * reward_mean
+        now = time.monotonic()
+        rate = (update - self._start) / max(now - self._began, 1e-9)
+        if self._bar:
+            self._bar.update(self._task, completed=update, reward=self._reward, rate=rate)
+        elif now - self._last_line >= SECONDS_BETWEEN_LINES or update == self._total:
+            self._last_line = now
+            left = (self._total - update) / rate
+            print(
+                f"update {update}/{self._total}  reward {self._reward:.3f}  {rate:.1f} updates/s  {_clock(left)} left",
+                flush=True,
+            )
+
+
+def watched() -> bool:
+    """Return whether a person sees our output on a terminal.
+
+    Open MPI gives its ranks a pseudo-terminal whatever its own output is, so under a launcher the launcher's counts.
+    """
+    if not sys.stdout.isatty():
+        return False
+    if not is_launched(os.environ):
+        return True
+    try:
+        return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts/", "/dev/tty"))
+    except OSError:
+        return False
+
+
+def recent_reward(path: Path, updates: int) -> float:
+    """Return the mean of ``reward_mean`` over the last so many lines of a ``metrics.jsonl``; NaN where it is empty."""
+    lines = path.read_text().splitlines()[-updates:] if path.exists() else []
+    rewards = [json.loads(line)["reward_mean"] for line in lines]
+    return sum(rewards) / len(rewards) if rewards else float("nan")
+
+
+def _update_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["update"])
+    except (ValueError, KeyError, TypeError):  # a line that a kill cut short
+        return float("inf")
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,99 @@
+"""The classical policy that theta is read as: its sizes, its layers, its action probabilities."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtrl_hpc import mlp
+
+
+ACTIVATIONS = ("relu", "tanh")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySpec:
+    """Say how to read theta and how to feed it: all that inference needs beside theta itself.
+
+    θ = fc1.weight row-major, fc1.bias, fc2.weight, … ; π(a|s) = softmax(W2·act(W1·obs + b1) + b2).
+    """
+
+    obs_shape: tuple[int, ...]
+    """Shape of one observation; it is flattened row-major."""
+
+    hidden_sizes: tuple[int, ...]
+    """Hidden layers of the policy."""
+
+    num_actions: int
+    """Actions 0 … num_actions-1 are used."""
+
+    activation: mlp.Activation
+    """Between the layers: relu or tanh."""
+
+    observation_key: str | None
+    """The entry of a dictionary observation that is used; None where the observation is an array."""
+
+    observation_scale: float
+    """The flattened observation is multiplied by this."""
+
+    def __post_init__(self) -> None:
+        sizes = (*self.obs_shape, *self.hidden_sizes, self.num_actions)
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(f"policy sizes: got {sizes}, expected whole numbers of at least 1")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"policy activation: got {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+        if not (isinstance(self.observation_scale, int | float) and np.isfinite(self.observation_scale)):
+            raise ValueError(f"observation_scale: got {self.observation_scale!r}, expected a finite number")
+        if not (self.observation_key is None or isinstance(self.observation_key, str)):
+            raise ValueError(f"observation_key: got {self.observation_key!r}, expected a name or null")
+
+    @property
+    def obs_size(self) -> int:
+        """Return how many numbers one observation has."""
+        return math.prod(self.obs_shape)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Return the layer sizes, observation first, actions last."""
+        return (self.obs_size, *self.hidden_sizes, self.num_actions)
+
+    @property
+    def num_parameters(self) -> int:
+        """Return k, the length of theta."""
+        return mlp.num_parameters(self.sizes)
+
+    def to_json(self) -> str:
+        """Return the JSON that policy files hold."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "PolicySpec":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ValueError: it is not such JSON, or a value in it makes no sense.
+        """
+        values = json.loads(text)
+        try:
+            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"policy_spec: got {text[:80]!r}, expected an object of PolicySpec's fields ({error})") from error
+
+
+def flatten_observation(obs: object, spec: PolicySpec) -> NDArray[np.float64]:
+    """Return one observation as the numbers that the policy reads, shape (obs_size,), float64."""
+    array = obs[spec.observation_key] if spec.observation_key is not None else obs  # type: ignore[index]
+    return np.asarray(array, np.float64).ravel() * spec.observation_scale
+
+
+def policy_layers(theta: NDArray[np.float64], spec: PolicySpec) -> mlp.Layers:
+    """Return theta, shape (k,), as (weight, bias) views, one pair a layer."""
+    return mlp.split_parameters(theta, spec.sizes)
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log π over the last axis, without overflow."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

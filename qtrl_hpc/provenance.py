@@ -1,0 +1,30 @@
+"""What made a file: versions of the code and of what it stands on."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import qtrl_hpc
+
+PACKAGES = ("numpy", "qiskit", "qiskit-aer", "numba", "torch", "gymnasium", "minigrid", "h5py", "mpi4py")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, of Python and of the libraries that results depend on."""
+    found = {"qtrl_hpc": qtrl_hpc.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_revision() -> str:
+    """Return the commit of the checkout that the package runs from, with "-dirty" where it was changed."""
+    command = ["git", "-C", str(Path(qtrl_hpc.__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "not in a git checkout"

@@ -1,0 +1,64 @@
+"""What rank 0 keeps of a run: metrics, checkpoints, and what it tells the person who watches."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from qtrl_hpc.checkpoint import NEWEST, Checkpoint, save_newest
+from qtrl_hpc.metrics import MetricsFile, ProgressDisplay, recent_reward
+from qtrl_hpc.run_directory import METRICS, RunDirectory
+
+RECENT_UPDATES = 100
+
+
+@dataclass
+class Recorder:
+    """Write a run's files and its progress. Rank 0 alone has one.
+
+    Args:
+        directory: held by this run.
+        start: updates already done.
+        total: updates in all.
+    """
+
+    directory: RunDirectory
+    start: int
+    total: int
+
+    def __post_init__(self) -> None:
+        self._metrics = MetricsFile(self.directory.path / METRICS, keep_until=self.start)
+        self._display = ProgressDisplay(self.start, self.total)
+
+    def __enter__(self) -> "Recorder":
+        self._display.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.__exit__(kind, error, trace)
+
+    def update(self, row: dict[str, Any]) -> None:
+        """Write one update's metrics and show it."""
+        self._metrics.write(row)
+        self._display.show(row["update"], row["reward_mean"])
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write the newest checkpoint."""
+        save_newest(checkpoint, self.directory.path)
+
+    def summary(self, update: int, resume_command: str | None) -> str:
+        """Return what was done, where the files are, and the next command."""
+        path: Path = self.directory.path
+        reward = recent_reward(path / METRICS, RECENT_UPDATES)
+        head = "stopped after" if resume_command else "done:"
+        following = resume_command or f"python -m qtrl_hpc.export {path} --output {path / 'policy.h5'}"
+        return "\n".join(
+            [
+                f"{head} {update} of {self.total} updates; mean reward of the last {RECENT_UPDATES} {reward:.3f}",
+                f"  checkpoint  {path / NEWEST}",
+                f"  metrics     {path / METRICS}",
+                f"  next        {following}",
+            ]
+        )

@@ -1,0 +1,220 @@
+"""Train a policy whose weights a quantum circuit generates: ``mpirun -n 8 python -m qtrl_hpc.train``."""
+
+import os
+import sys
+from contextlib import nullcontext
+from typing import Any, NoReturn
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import qtrl_hpc
+from qtrl_hpc.agents import Agents
+from qtrl_hpc.checkpoint import Checkpoint, TrainingState
+from qtrl_hpc.cli import TrainOptions, asks_for_help, parse_train, print_train_help
+from qtrl_hpc.config import Config
+from qtrl_hpc.contribution import Total, pack
+from qtrl_hpc.distributed import World, launch
+from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
+from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, TrainingError
+from qtrl_hpc.factory import describe, make_generator
+from qtrl_hpc.generator import Generator, Theta
+from qtrl_hpc.launcher import launched_rank
+from qtrl_hpc.optimizer import OptimizerState, ascend
+from qtrl_hpc.policy import PolicySpec
+from qtrl_hpc.recorder import Recorder
+from qtrl_hpc.reinforce import Baseline
+from qtrl_hpc.run_directory import RunDirectory
+from qtrl_hpc.stop import StopRequest
+from qtrl_hpc.stopwatch import PHASES, Stopwatch
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command on every rank; exit codes as in docs/architecture.md."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if asks_for_help(arguments):
+        if launched_rank(os.environ) == 0:
+            print_train_help()
+        sys.exit(EXIT_DONE)
+    launch(
+        lambda: parse_train(arguments).to_json(),
+        lambda world, text: train(world, TrainOptions.from_json(text)),
+    )
+
+
+def train(world: World, options: TrainOptions) -> int:
+    """Train from the start, or from the newest checkpoint. Collective: all ranks.
+
+    Returns:
+        ``EXIT_DONE``, or ``EXIT_STOPPED`` where a signal stopped it with a checkpoint written.
+
+    Raises:
+        AgreedError: the options do not fit the environment, the run directory or its checkpoint.
+        TrainingError: a gradient is not finite, or the ranks no longer agree.
+    """
+    config, stopwatch, stop = options.config, Stopwatch(), StopRequest()
+    threadpool_limits(config.threads)
+    environments = world.agree(lambda: [make_environment(config.env_id) for _ in range(config.agents_per_rank)])
+    spec = world.agree(lambda: policy_spec(environments[0], config, config))
+    generator = make_generator(config, spec, stopwatch)
+    agents = Agents(config, spec, environments, first_agent=world.rank * config.agents_per_rank)
+    state = initial_state(generator, config)
+    directory = world.agree(lambda: RunDirectory(options.run_dir, resume=options.resume) if world.rank == 0 else None)
+    state = world.agree(lambda: _starting_state(world, options, directory, spec, state))
+    state = _same_everywhere(world, state)
+    recorder = Recorder(directory, state.update, config.updates) if directory else None
+    if directory:
+        _introduce(world, options, directory, spec, state)
+    with recorder or nullcontext():
+        state = run_updates(world, config, spec, generator, agents, state, stop, stopwatch, recorder)
+    done = state.update >= config.updates
+    if recorder:
+        command = f"the same command with --run-dir {options.run_dir} --resume"
+        print(recorder.summary(state.update, None if done else command), flush=True)
+    return EXIT_DONE if done else EXIT_STOPPED
+
+
+def run_updates(
+    world: World,
+    config: Config,
+    spec: PolicySpec,
+    generator: Generator,
+    agents: Agents,
+    state: TrainingState,
+    stop: StopRequest,
+    stopwatch: Stopwatch,
+    recorder: Recorder | None,
+) -> TrainingState:
+    """Make updates until they are done or a rank was asked to stop. Collective: all ranks.
+
+    Returns:
+        The state after the last update, which a checkpoint holds.
+    """
+    while state.update < config.updates:
+        stopwatch.restart()
+        theta = generator(state.Theta)  # one circuit execution per update
+        with stopwatch("episode"):
+            trajectories = agents.play(theta, state.update)
+        with stopwatch("gradient"):
+            d_theta, statistics = agents.reinforce(trajectories, theta, state.baseline)  # Eq. 1 and 2
+        d_Theta = [generator.pullback(row) for row in d_theta]  # Eq. 3 and 4  # noqa: N806
+        with stopwatch("waiting"):
+            world.barrier()
+        rows = pack(d_Theta, statistics, stopwatch.seconds, stop=stop.received is not None)
+        with stopwatch("reduction"):
+            total = Total(world.sum(rows, ordered=config.reduction == "ordered"))  # the one Allreduce
+        _check_finite(world, rows, total, state.update)
+        state = step(state, total, config, num_agents=world.size * config.agents_per_rank)  # Eq. 5
+        stopping = total["stop"] > 0
+        if recorder:
+            recorder.update(_metrics_row(world, config, state, total, stopwatch))
+        if stopping or state.update % config.checkpoint_every == 0 or state.update == config.updates:
+            world.check_same(state.digest(), f"the state after update {state.update}")
+            if recorder:
+                recorder.checkpoint(_checkpoint(world, config, spec, generator, state))
+        if stopping:
+            break
+    return state
+
+
+def initial_state(generator: Generator, config: Config) -> TrainingState:
+    """Return the state before the first update, which the seed alone decides."""
+    Theta_ = generator.initial(np.random.default_rng(seed_sequence(config.seed, Purpose.INITIAL)))
+    return TrainingState(
+        update=0, Theta=Theta_, optimizer=OptimizerState.zeros(Theta_.vector.size), baseline=Baseline()
+    )
+
+
+def step(state: TrainingState, total: Total, config: Config, num_agents: int) -> TrainingState:
+    """Return the state after one update: Θ ← Θ + η·(1/N)·Σ_i ∇_Θ J_i (Eq. 5), or what the optimiser makes of that mean.
+
+    Args:
+        state: before.
+        total: the sum over all agents.
+        config: of the run.
+        num_agents: N.
+    """
+    vector, optimizer = ascend(state.Theta.vector, total.gradient / num_agents, state.optimizer, config)
+    return TrainingState(
+        update=state.update + 1,
+        Theta=Theta(vector, state.Theta.num_angles),
+        optimizer=optimizer,
+        baseline=state.baseline.updated(total["length"], total["return"], total["squared_return"], config.baseline_decay),
+    )
+
+
+def _starting_state(
+    world: World, options: TrainOptions, directory: RunDirectory | None, spec: PolicySpec, initial: TrainingState
+) -> TrainingState:
+    """Return rank 0's state to start from, having marked the directory as a run; other ranks', the initial one."""
+    if directory is None:
+        return initial
+    if options.resume:
+        num_agents = world.size * options.config.agents_per_rank
+        initial = directory.resume(options.config, num_agents, spec, initial).state
+    directory.write_config(options.config)
+    return initial
+
+
+def _same_everywhere(world: World, state: TrainingState) -> TrainingState:
+    vector = state.to_vector()
+    world.broadcast(vector)
+    return TrainingState.from_vector(vector, state.Theta.num_angles)
+
+
+def _check_finite(world: World, rows: np.ndarray, total: Total, update: int) -> None:
+    if total["non_finite"] == 0:  # a reduced value: the same on every rank
+        return
+    culprits = world.gather_text("" if np.isfinite(rows).all() else f"rank {world.rank}")
+    names = ", ".join(filter(None, culprits))
+    raise TrainingError(f"update {update + 1}: the gradient or a reward of {names} is not finite; nothing was changed by it")
+
+
+def _metrics_row(
+    world: World, config: Config, state: TrainingState, total: Total, stopwatch: Stopwatch
+) -> dict[str, Any]:
+    """Return one line of ``metrics.jsonl``: means over episodes, seconds as means over ranks (reduction: rank 0's)."""
+    num_agents = world.size * config.agents_per_rank
+    seconds = {f"seconds_{phase}": total[phase] / world.size for phase in PHASES[:-1]}
+    return {
+        "update": state.update,
+        "reward_mean": total.mean("reward"),
+        "episode_length_mean": total.mean("length"),
+        "entropy_mean": total.mean("entropy"),
+        "grad_norm": float(np.linalg.norm(total.gradient)) / num_agents,
+        "seconds": stopwatch.total,
+        **seconds,
+        "seconds_reduction": stopwatch.seconds["reduction"],
+    }
+
+
+def _checkpoint(
+    world: World, config: Config, spec: PolicySpec, generator: Generator, state: TrainingState
+) -> Checkpoint:
+    return Checkpoint(
+        state=state,
+        theta=generator(state.Theta),
+        config=config,
+        policy_spec=spec,
+        num_agents=world.size * config.agents_per_rank,
+        world_size=world.size,
+    )
+
+
+def _introduce(
+    world: World, options: TrainOptions, directory: RunDirectory, spec: PolicySpec, state: TrainingState
+) -> None:
+    config = options.config
+    for warning in directory.warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    num_agents = world.size * config.agents_per_rank
+    print(
+        f"qtrl_hpc {qtrl_hpc.__version__}: {config.env_id}, {spec.num_actions} actions; "
+        f"agents: {num_agents}, ranks: {world.size}\n  {describe(config, spec, state.Theta.vector.size)}\n"
+        f"  run directory {directory.path}, from update {state.update} to {config.updates}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
