@@ -72,7 +72,14 @@ class Agents:
                 advantage = advantages(returns, self._config, baseline)
                 gradient, entropy = policy_gradient(trajectory, layers, self._spec, advantage, self._config)
                 d_theta[row] += gradient / len(own)
-                statistics[row] += [1, trajectory.rewards.sum(), len(returns), entropy, returns.sum(), returns @ returns]
+                statistics[row] += [
+                    1,
+                    trajectory.rewards.sum(),
+                    len(returns),
+                    entropy,
+                    returns.sum(),
+                    returns @ returns,
+                ]
         if self._config.reduction == "allreduce":
             return d_theta.sum(axis=0, keepdims=True), statistics.sum(axis=0, keepdims=True)
         return d_theta, statistics

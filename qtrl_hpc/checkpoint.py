@@ -35,7 +35,13 @@ class TrainingState:
 
     def to_vector(self) -> NDArray[np.float64]:
         """Return everything as one float64 vector, to send to other ranks."""
-        scalars = [self.update, self.optimizer.steps, self.baseline.weight, self.baseline.mean, self.baseline.mean_square]
+        scalars = [
+            self.update,
+            self.optimizer.steps,
+            self.baseline.weight,
+            self.baseline.mean,
+            self.baseline.mean_square,
+        ]
         return np.concatenate([scalars, self.Theta.vector, self.optimizer.first, self.optimizer.second])
 
     @classmethod
@@ -115,7 +121,9 @@ class Checkpoint:
             if not vector.shape == optimizer.first.shape == optimizer.second.shape:
                 raise ValueError("Theta and the optimiser's moments differ in length")
             if data["/theta"].shape != (spec.num_parameters,):
-                raise ValueError(f"theta has shape {data['/theta'].shape}, the policy needs {spec.num_parameters} numbers")
+                raise ValueError(
+                    f"theta has shape {data['/theta'].shape}, the policy needs {spec.num_parameters} numbers"
+                )
             return cls(
                 state=TrainingState(
                     update=int(attributes["update"]),

@@ -58,7 +58,9 @@ class OneLineParser(ArgumentParser):
 
 def preset_names() -> list[str]:
     """Return the names of the packaged presets."""
-    return sorted(path.name.removesuffix(".yaml") for path in files("qtrl_hpc.presets").iterdir() if path.name.endswith(".yaml"))
+    return sorted(
+        path.name.removesuffix(".yaml") for path in files("qtrl_hpc.presets").iterdir() if path.name.endswith(".yaml")
+    )
 
 
 def parse_train(argv: list[str]) -> TrainOptions:
@@ -80,7 +82,12 @@ def parse_train(argv: list[str]) -> TrainOptions:
         raise UserError("--resume: got no --run-dir, expected the directory of the run to go on with")
     sources: list[Path] = []
     if own.resume:
-        sources.append(_existing(own.run_dir / "config.yaml", f"--run-dir: got {own.run_dir}, which holds no run, expected one to --resume"))
+        sources.append(
+            _existing(
+                own.run_dir / "config.yaml",
+                f"--run-dir: got {own.run_dir}, which holds no run, expected one to --resume",
+            )
+        )
     preset = own.preset or (None if own.resume else DEFAULT_PRESET)
     if preset is not None:
         if preset not in preset_names():
@@ -128,7 +135,10 @@ def _config_parser() -> Any:
         for field in fields(topic):
             if field.name in topic.__annotations__:
                 group.add_argument(
-                    f"--{field.name.replace('_', '-')}", type=hints[field.name], default=field.default, help=helps.get(field.name)
+                    f"--{field.name.replace('_', '-')}",
+                    type=hints[field.name],
+                    default=field.default,
+                    help=helps.get(field.name),
                 )
     return parser
 

@@ -29,7 +29,9 @@ class _Checked:
 
     def _number(self, name: str, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> None:
         value = getattr(self, name)
-        inside = _is_number(value) and math.isfinite(value) and (low < value if above else low <= value) and value <= high
+        inside = (
+            _is_number(value) and math.isfinite(value) and (low < value if above else low <= value) and value <= high
+        )
         if not inside:
             bounds = [f"{'above' if above else 'of at least'} {low:g}"] if low > -math.inf else []
             bounds += [f"of at most {high:g}"] if high < math.inf else []
@@ -155,7 +157,7 @@ class ReinforceConfig(_Checked):
     """Discount of a reward one step later."""
 
     advantage: Literal["return", "standardised", "baseline"] = "baseline"
-    """return: raw G_t; standardised: within the episode; baseline: against the running mean and spread of all agents."""
+    """return: raw G_t; standardised: in the episode; baseline: against the running mean and spread of all agents."""
 
     baseline_decay: float = 0.9
     """How much of the running mean and spread is kept at an update (advantage: baseline)."""
@@ -251,9 +253,7 @@ RESUMABLE_FIELDS = frozenset({"updates", "agents_per_rank", "checkpoint_every", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(
-    EnvironmentConfig, PolicyConfig, GeneratorConfig, QpuConfig, ReinforceConfig, OptimizerConfig, RunConfig
-):
+class Config(EnvironmentConfig, PolicyConfig, GeneratorConfig, QpuConfig, ReinforceConfig, OptimizerConfig, RunConfig):
     """The whole configuration of a run. The number of ranks is not part of it."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -282,7 +282,9 @@ class Config(
             ours, theirs = getattr(self, field.name), getattr(saved, field.name)
             if ours != theirs and field.name not in RESUMABLE_FIELDS:
                 flag = f"--{field.name.replace('_', '-')}"
-                raise UserError(f"{flag}: got {ours!r}, expected {theirs!r} as in {source}, which --resume goes on from")
+                raise UserError(
+                    f"{flag}: got {ours!r}, expected {theirs!r} as in {source}, which --resume goes on from"
+                )
 
 
 def _is_int(value: object) -> bool:
@@ -290,4 +292,5 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Return whether a value is a number that float64 can hold; NaN and infinity are."""
+    return isinstance(value, float) or (_is_int(value) and abs(int(value)) < 2**1023)  # type: ignore[call-overload]

@@ -14,7 +14,7 @@ _COLUMNS = (*STATISTICS, *_TRAVELLING_PHASES, "non_finite", "stop")
 
 
 def pack(
-    d_Theta: list[NDArray[np.float64]],  # noqa: N803
+    d_Theta: list[NDArray[np.float64]],
     statistics: NDArray[np.float64],
     seconds: dict[str, float],
     *,

@@ -49,7 +49,8 @@ class World:
         except (ImportError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"MPI: mpi4py cannot load an MPI library ({reason}); load your site's MPI module, or pip install 'qtrl_hpc[mpi]'"
+                f"MPI: mpi4py cannot load an MPI library ({reason}); load your site's MPI module, "
+                "or pip install 'qtrl_hpc[mpi]'"
             ) from error
         world = cls(MPI.COMM_WORLD)
         check_launcher(world.size, MPI.Get_library_version().split(",")[0].strip(), os.environ)
@@ -126,7 +127,9 @@ class World:
         digests = self.gather_text(digest)
         different = [str(rank) for rank, other in enumerate(digests) if other != digests[0]]
         if different:
-            raise TrainingError(f"{what} differs between rank 0 and rank {', '.join(different)}: the replicas have drifted apart")
+            raise TrainingError(
+                f"{what} differs between rank 0 and rank {', '.join(different)}: the replicas have drifted apart"
+            )
 
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once, without waiting for any of them."""

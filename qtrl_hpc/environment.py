@@ -53,7 +53,9 @@ def make_environment(env_id: str) -> gymnasium.Env:
             return gymnasium.make(env_id)
     except (gymnasium.error.Error, ImportError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"--env-id: got {env_id!r}, expected an environment that Gymnasium can make ({reason})") from error
+        raise UserError(
+            f"--env-id: got {env_id!r}, expected an environment that Gymnasium can make ({reason})"
+        ) from error
 
 
 def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: PolicyConfig) -> PolicySpec:
@@ -69,7 +71,9 @@ def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: Poli
         raise UserError(f"--env-id: {environment.env_id} numbers its actions from {actions.start}, expected from 0")
     num_actions = int(actions.n) if environment.num_actions is None else environment.num_actions
     if num_actions > actions.n:
-        raise UserError(f"--num-actions: got {num_actions}, expected at most {actions.n}, which {environment.env_id} has")
+        raise UserError(
+            f"--num-actions: got {num_actions}, expected at most {actions.n}, which {environment.env_id} has"
+        )
     key, box = _observation_box(env.observation_space)
     if box is None:
         raise UserError(
@@ -94,7 +98,9 @@ def check_fits(env: gymnasium.Env, spec: PolicySpec, env_id: str, source: str) -
     """
     key, box = _observation_box(env.observation_space)
     if box is None or box.shape != spec.obs_shape or key != spec.observation_key:
-        raise UserError(f"{source}: reads observations of shape {spec.obs_shape}, but {env_id} has {env.observation_space}")
+        raise UserError(
+            f"{source}: reads observations of shape {spec.obs_shape}, but {env_id} has {env.observation_space}"
+        )
     if not isinstance(env.action_space, gymnasium.spaces.Discrete) or env.action_space.n < spec.num_actions:
         raise UserError(f"{source}: chooses among {spec.num_actions} actions, but {env_id} has {env.action_space}")
 

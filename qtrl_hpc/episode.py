@@ -67,6 +67,6 @@ def run_episode(
 
 
 def sample_action(logits: NDArray[np.float64], uniform: float) -> int:
-    """Return the action that ``uniform``, in [0, 1), picks by inverting the cumulative distribution of softmax(logits)."""
+    """Return the action that ``uniform``, in [0, 1), picks from the cumulative distribution of softmax(logits)."""
     cumulative = np.exp(log_softmax(logits)).cumsum()
     return min(int(np.searchsorted(cumulative, uniform, side="right")), len(logits) - 1)

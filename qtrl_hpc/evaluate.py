@@ -4,8 +4,10 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -14,7 +16,7 @@ from rich.progress import track
 
 from qtrl_hpc.cli import OneLineParser, run_refusing
 from qtrl_hpc.environment import Purpose, check_fits, make_environment, reset_seed, seed_sequence
-from qtrl_hpc.errors import EXIT_DONE, UserError
+from qtrl_hpc.errors import EXIT_DONE
 from qtrl_hpc.inference import Policy, checked_device
 from qtrl_hpc.policy_file import PolicyFile
 
@@ -84,7 +86,7 @@ def evaluate(
     for episode in track(numbers, "evaluating", transient=True) if sys.stderr.isatty() else numbers:
         rng = np.random.default_rng(seed_sequence(seed, Purpose.EVALUATION_ACTIONS, 0, episode))
         obs, _ = env.reset(seed=reset_seed(seed_sequence(seed, Purpose.EVALUATION_ENVIRONMENT, 0, episode)))
-        total, info = 0.0, {}
+        total, info = 0.0, dict[str, Any]()
         for length in range(1, MAX_STEPS + 1):  # noqa: B007
             action = policy.act(obs) if greedy else policy.sample(obs, rng)
             obs, reward, terminated, truncated, info = env.step(action)
@@ -143,7 +145,7 @@ def _parser() -> OneLineParser:
     return parser
 
 
-def _at_least(low: int):  # noqa: ANN202
+def _at_least(low: int) -> Callable[[str], int]:
     def whole_number(text: str) -> int:
         if not text.isdigit() or int(text) < low:
             raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least {low}")

@@ -24,7 +24,9 @@ def export(argv: list[str]) -> int:
         UserError: naming the flag or file, what was got and what is expected.
     """
     parser = OneLineParser(prog="qtrl_hpc.export", description=__doc__, allow_abbrev=False)
-    parser.add_argument("source", type=Path, help="directory of a run (its checkpoint.h5 is taken), or a checkpoint file")
+    parser.add_argument(
+        "source", type=Path, help="directory of a run (its checkpoint.h5 is taken), or a checkpoint file"
+    )
     parser.add_argument("--output", type=Path, required=True, help="policy file to write, ending in .h5")
     options = parser.parse_args(argv)
     output: Path = options.output

@@ -1,16 +1,21 @@
 """Configuration -> generator."""
 
+from collections.abc import Callable
+
 from qtrl_hpc.config import Config
-from qtrl_hpc.generator import ClassicalGenerator, Feature, Generator, QuantumGenerator
+from qtrl_hpc.generator import ClassicalGenerator, Feature, Generator, Pullback, QuantumGenerator
 from qtrl_hpc.mapping import Mapping
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.quantum.adjoint import AdjointGradient
 from qtrl_hpc.quantum.ansatz import Ansatz
-from qtrl_hpc.quantum.qpu import QPUS
+from qtrl_hpc.quantum.qpu import QPUS, ExactQPU
 from qtrl_hpc.quantum.shift import ParameterShiftGradient
 from qtrl_hpc.stopwatch import Stopwatch
 
-GRADIENTS = {"adjoint": AdjointGradient, "parameter-shift": ParameterShiftGradient}
+GRADIENTS: dict[str, Callable[[ExactQPU], Pullback]] = {
+    "adjoint": AdjointGradient,
+    "parameter-shift": ParameterShiftGradient,
+}
 
 
 def num_qubits_for(num_weights: int) -> int:

@@ -36,7 +36,7 @@ class Theta:
 class Generator(Protocol):
     """Whatever turns Theta into theta and can be differentiated."""
 
-    def __call__(self, Theta: Theta) -> NDArray[np.float64]:  # noqa: N803
+    def __call__(self, Theta: Theta) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64."""
         ...
 
@@ -95,7 +95,7 @@ class QuantumGenerator:
         self._stopwatch = stopwatch or Stopwatch()
         self._cotangent = np.zeros(qpu.ansatz.num_amplitudes)
 
-    def __call__(self, Theta: Theta) -> NDArray[np.float64]:  # noqa: N803
+    def __call__(self, Theta: Theta) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64 (METHOD steps 1 to 5)."""
         self._Theta = Theta
         with self._stopwatch("circuit"):
@@ -138,7 +138,7 @@ class ClassicalGenerator:
     def __init__(self, sizes: tuple[int, ...]) -> None:
         self._sizes = sizes
 
-    def __call__(self, Theta: Theta) -> NDArray[np.float64]:  # noqa: N803
+    def __call__(self, Theta: Theta) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64."""
         return Theta.beta
 

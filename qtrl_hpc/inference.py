@@ -1,8 +1,8 @@
 """Run a trained policy: needs torch, NumPy and h5py, and nothing quantum, no MPI, no environment library.
 
-    from qtrl_hpc.inference import load_policy
-    policy = load_policy("policy.h5")
-    action = policy.act(obs)
+from qtrl_hpc.inference import load_policy
+policy = load_policy("policy.h5")
+action = policy.act(obs)
 """
 
 from pathlib import Path
@@ -113,5 +113,7 @@ def checked_device(device: str) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise UserError(f"--device: got {device!r}, expected cpu, or cuda where torch finds a GPU ({reason})") from error
+        raise UserError(
+            f"--device: got {device!r}, expected cpu, or cuda where torch finds a GPU ({reason})"
+        ) from error
     return chosen

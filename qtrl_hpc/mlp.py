@@ -1,5 +1,6 @@
 """Multilayer perceptrons over one flat parameter vector: the mapping model and the policy are both such."""
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ Layers = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 def layer_shapes(sizes: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return the (outputs, inputs) of each layer; ``sizes`` begins with the input's."""
-    return [(outputs, inputs) for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)]
+    return [(outputs, inputs) for inputs, outputs in pairwise(sizes)]
 
 
 def num_parameters(sizes: tuple[int, ...]) -> int:
@@ -37,7 +38,10 @@ def split_parameters(flat: NDArray[np.float64], sizes: tuple[int, ...]) -> Layer
 def initial_parameters(sizes: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw weights and biases uniform in ±1/√inputs, the default of PyTorch's ``nn.Linear``."""
     return np.concatenate(
-        [rng.uniform(-1.0, 1.0, outputs * inputs + outputs) / np.sqrt(inputs) for outputs, inputs in layer_shapes(sizes)]
+        [
+            rng.uniform(-1.0, 1.0, outputs * inputs + outputs) / np.sqrt(inputs)
+            for outputs, inputs in layer_shapes(sizes)
+        ]
     )
 
 

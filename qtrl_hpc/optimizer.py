@@ -49,7 +49,9 @@ def ascend(
     gradient = clip_by_norm(gradient, config.max_grad_norm)
     steps = state.steps + 1
     if config.optimizer == "sgd":
-        return vector + config.learning_rate * gradient, OptimizerState(first=state.first, second=state.second, steps=steps)
+        return vector + config.learning_rate * gradient, OptimizerState(
+            first=state.first, second=state.second, steps=steps
+        )
     first = ADAM_BETA1 * state.first + (1.0 - ADAM_BETA1) * gradient
     second = ADAM_BETA2 * state.second + (1.0 - ADAM_BETA2) * gradient * gradient
     unbiased_first = first / (1.0 - ADAM_BETA1**steps)

@@ -3,12 +3,12 @@
 import json
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc import mlp
-
 
 ACTIVATIONS = ("relu", "tanh")
 
@@ -75,11 +75,16 @@ class PolicySpec:
         Raises:
             ValueError: it is not such JSON, or a value in it makes no sense.
         """
-        values = json.loads(text)
+        values: Any = json.loads(text)
         try:
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+            }
+            return cls(**fields)
         except (TypeError, AttributeError) as error:
-            raise ValueError(f"policy_spec: got {text[:80]!r}, expected an object of PolicySpec's fields ({error})") from error
+            raise ValueError(
+                f"policy_spec: got {text[:80]!r}, expected an object of PolicySpec's fields ({error})"
+            ) from error
 
 
 def flatten_observation(obs: object, spec: PolicySpec) -> NDArray[np.float64]:

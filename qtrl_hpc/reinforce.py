@@ -30,7 +30,7 @@ class Baseline:
         )
 
     def normalise(self, returns: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
-        """Return (G_t − running mean) / max(running spread, floor); G_t itself over the floor before anything was seen."""
+        """Return (G_t − running mean) / max(running spread, floor), or G_t itself before anything was seen."""
         if self.weight == 0.0:
             return returns
         mean = self.mean / self.weight

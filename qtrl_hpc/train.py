@@ -97,7 +97,7 @@ def run_updates(
             trajectories = agents.play(theta, state.update)
         with stopwatch("gradient"):
             d_theta, statistics = agents.reinforce(trajectories, theta, state.baseline)  # Eq. 1 and 2
-        d_Theta = [generator.pullback(row) for row in d_theta]  # Eq. 3 and 4  # noqa: N806
+        d_Theta = [generator.pullback(row) for row in d_theta]  # Eq. 3 and 4
         with stopwatch("waiting"):
             world.barrier()
         rows = pack(d_Theta, statistics, stopwatch.seconds, stop=stop.received is not None)
@@ -139,7 +139,9 @@ def step(state: TrainingState, total: Total, config: Config, num_agents: int) ->
         update=state.update + 1,
         Theta=Theta(vector, state.Theta.num_angles),
         optimizer=optimizer,
-        baseline=state.baseline.updated(total["length"], total["return"], total["squared_return"], config.baseline_decay),
+        baseline=state.baseline.updated(
+            total["length"], total["return"], total["squared_return"], config.baseline_decay
+        ),
     )
 
 
@@ -167,7 +169,9 @@ def _check_finite(world: World, rows: np.ndarray, total: Total, update: int) -> 
         return
     culprits = world.gather_text("" if np.isfinite(rows).all() else f"rank {world.rank}")
     names = ", ".join(filter(None, culprits))
-    raise TrainingError(f"update {update + 1}: the gradient or a reward of {names} is not finite; nothing was changed by it")
+    raise TrainingError(
+        f"update {update + 1}: the gradient or a reward of {names} is not finite; nothing was changed by it"
+    )
 
 
 def _metrics_row(

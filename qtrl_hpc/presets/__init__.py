@@ -1,0 +1,1 @@
+"""Packaged configurations: ``--preset NAME`` reads ``NAME.yaml``."""

@@ -25,7 +25,9 @@ class Ansatz:
 
     def __post_init__(self) -> None:
         if self.num_qubits < 1 or self.num_layers < 1:
-            raise ValueError(f"an ansatz needs at least 1 qubit and 1 layer, got {self.num_qubits} and {self.num_layers}")
+            raise ValueError(
+                f"an ansatz needs at least 1 qubit and 1 layer, got {self.num_qubits} and {self.num_layers}"
+            )
 
     @property
     def targets(self) -> NDArray[np.int64]:

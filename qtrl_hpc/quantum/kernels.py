@@ -16,15 +16,18 @@ _FAST = {"reassoc", "contract", "nsz"}
 
 
 @njit(cache=True, inline="always")
-def _strides(target, control):
-    """Return (outer, inner, offset): an index pair is (a + b + j + offset, the same + 2^target), see ``run``."""
+def _strides(target: int, control: int) -> tuple[int, int, int]:
+    """Return the higher and the lower of the bits that a gate tells apart, and the index of its control bit.
+
+    An uncontrolled gate has but one such bit, its target, and no control bit to be 1.
+    """
     if control == UNCONTROLLED:
         return target, target, 0
     return max(target, control), min(target, control), 1 << control
 
 
 @njit(cache=True, fastmath=_FAST)
-def _apply(state, u, target, control):
+def _apply(state: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int) -> None:
     """Apply the 2×2 matrix ``u`` to qubit ``target`` where ``control`` is 1, in place."""
     real, imag = state[0], state[1]
     ar, ai, br, bi = u[0, 0].real, u[0, 0].imag, u[0, 1].real, u[0, 1].imag
@@ -45,7 +48,9 @@ def _apply(state, u, target, control):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _undo(state, cotangent, u, target, control):
+def _undo(
+    state: NDArray[np.float64], cotangent: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int
+) -> tuple[complex, complex, complex, complex]:
     """Undo ``u`` on both states in one pass over memory, and return M_ab = Σ conj(λ_a) ψ_b over the pairs.
 
     λ is the cotangent before undoing, ψ the state after undoing: what the derivative of this gate needs.
@@ -88,7 +93,10 @@ def _undo(state, cotangent, u, target, control):
 
 @njit(cache=True)
 def run(
-    state: NDArray[np.float64], matrices: NDArray[np.complex128], targets: NDArray[np.int64], controls: NDArray[np.int64]
+    state: NDArray[np.float64],
+    matrices: NDArray[np.complex128],
+    targets: NDArray[np.int64],
+    controls: NDArray[np.int64],
 ) -> None:
     """Set ``state`` to U_m…U_1|0…0⟩.
 
