@@ -137,7 +137,7 @@ class Checkpoint:
                 num_agents=int(attributes["num_agents"]),
                 world_size=int(attributes["world_size"]),
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{path}: lacks something that a checkpoint has ({error})") from error
 
 

@@ -267,7 +267,7 @@ class Config(EnvironmentConfig, PolicyConfig, GeneratorConfig, QpuConfig, Reinfo
         Raises:
             ValueError: a key is unknown or a value makes no sense.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        unknown = [name for name in values if name not in {field.name for field in fields(cls)}]
         if unknown:
             raise ValueError(f"unknown configuration key {unknown[0]!r}")
         return cls(**values)

@@ -51,7 +51,7 @@ def make_environment(env_id: str) -> gymnasium.Env:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return gymnasium.make(env_id)
-    except (gymnasium.error.Error, ImportError) as error:
+    except (gymnasium.error.Error, ImportError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"--env-id: got {env_id!r}, expected an environment that Gymnasium can make ({reason})"

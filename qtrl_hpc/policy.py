@@ -39,9 +39,9 @@ class PolicySpec:
     """The flattened observation is multiplied by this."""
 
     def __post_init__(self) -> None:
-        sizes = (*self.obs_shape, *self.hidden_sizes, self.num_actions)
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise ValueError(f"policy sizes: got {sizes}, expected whole numbers of at least 1")
+        for sizes in (self.obs_shape, self.hidden_sizes, (self.num_actions,)):
+            if not isinstance(sizes, tuple) or not all(type(size) is int and size > 0 for size in sizes):
+                raise ValueError(f"policy sizes: got {sizes!r}, expected whole numbers of at least 1")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"policy activation: got {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
         if not (isinstance(self.observation_scale, int | float) and np.isfinite(self.observation_scale)):
@@ -75,16 +75,14 @@ class PolicySpec:
         Raises:
             ValueError: it is not such JSON, or a value in it makes no sense.
         """
-        values: Any = json.loads(text)
         try:
+            values = json.loads(text)
             fields: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
             }
             return cls(**fields)
-        except (TypeError, AttributeError) as error:
-            raise ValueError(
-                f"policy_spec: got {text[:80]!r}, expected an object of PolicySpec's fields ({error})"
-            ) from error
+        except (TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"policy_spec: got {text[:80]!r}, expected an object of PolicySpec's fields") from error
 
 
 def flatten_observation(obs: object, spec: PolicySpec) -> NDArray[np.float64]:

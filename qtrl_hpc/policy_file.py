@@ -59,5 +59,5 @@ class PolicyFile:
                 raise ValueError("theta holds numbers that are not finite")
             provenance = json.loads(str(attributes["provenance"]))
             return cls(theta=theta, spec=spec, env_id=str(attributes["env_id"]), provenance=provenance)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: lacks something that a policy has ({error})") from error

@@ -1,0 +1,48 @@
+"""CartPole that goes wrong on one rank at one of its episodes: QTRL_TEST_FAULT="raise 1 3" (what, rank, episode)."""
+
+import os
+import signal
+import sys
+
+import gymnasium
+
+RANK = os.environ.get("OMPI_COMM_WORLD_RANK", "0")
+
+
+class Faulty(gymnasium.Wrapper):
+    def __init__(self, render_mode=None):
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self._episode, self._fault = 0, None
+
+    def reset(self, *, seed=None, options=None):
+        self._episode += 1
+        what, rank, episode = os.environ.get("QTRL_TEST_FAULT", "none 0 0").split()
+        self._fault = what if (RANK, self._episode) == (rank, int(episode)) else None
+        if self._fault == "raise":
+            raise RuntimeError("the pole broke")
+        if self._fault == "drift":
+            _drift()
+        if self._fault and self._fault.startswith("SIG"):
+            os.kill(os.getpid(), getattr(signal, self._fault))
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action):
+        obs, reward, *rest = self.env.step(action)
+        return obs, float("nan") if self._fault == "nan" else reward, *rest
+
+
+def _drift():
+    """From now on this rank's optimiser takes another step than the others'."""
+    train = sys.modules["__main__"]
+    ascend = train.ascend
+
+    def other(vector, *rest):
+        following, state = ascend(vector, *rest)
+        return following + 1e-15, state
+
+    train.ascend = other
+
+
+gymnasium.register("Faulty-v0", Faulty)
+if RANK == "0":
+    gymnasium.register("OnlyOnRank0-v0", Faulty)

@@ -1,0 +1,128 @@
+"""Every value that can be set: what is refused, what is kept, what may change at a resume."""
+
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from qtrl_hpc.config import RESUMABLE_FIELDS, TOPICS, Config
+from qtrl_hpc.errors import UserError
+
+NAN, INF = float("nan"), float("inf")
+NOT_INT = [1.5, 1.0, "1", True, NAN, INF, [1]]
+COUNT = [*NOT_INT, None, 0, -1]
+NOT_NUMBER = ["0.5", True, NAN, INF, -INF, [0.5]]
+NUMBER = [*NOT_NUMBER, None]
+NAME = ["", "nonsense", None, 1, True, ["adam"]]
+SIZES = [10, "10", None, [0], [-1], [1.5], ["8"], [True], [4, NAN], {"a": 1}]
+
+# field: (a good value other than the default, bad values)
+FIELDS = {
+    "env_id": ("CartPole-v1", ["", None, 3, True, ["x"]]),
+    "num_actions": (None, [*NOT_INT, 0, -1]),
+    "observation_scale": (-0.5, [*NUMBER, 0, 0.0]),
+    "max_episode_steps": (1, COUNT),
+    "policy": ("classical", NAME),
+    "policy_hidden_sizes": ((8, 4), SIZES),
+    "policy_activation": ("tanh", [*NAME, "none"]),
+    "layers": (1, COUNT),
+    "mapping_hidden_sizes": ((), SIZES),
+    "mapping_activation": ("relu", NAME),
+    "feature_a": (2, [*NUMBER, 0, -0.1]),
+    "feature_b": (0.5, [*NUMBER, 0, -0.1]),
+    "feature_c": (2.5, [*NUMBER, 0, 0.99]),
+    "qpu": ("statevector", NAME),
+    "gradient": ("parameter-shift", NAME),
+    "threads": (2, COUNT),
+    "gamma": (0, [*NUMBER, -0.01, 1.01]),
+    "advantage": ("return", NAME),
+    "baseline_decay": (0.0, [*NUMBER, -0.01, 1, 1.0, 1.01]),
+    "baseline_floor": (1e-9, [*NUMBER, 0, -1.0]),
+    "time_reduction": ("sum", NAME),
+    "entropy_coefficient": (0.05, [*NUMBER, -0.01]),
+    "logit_penalty": (0.02, [*NUMBER, -0.01]),
+    "optimizer": ("sgd", NAME),
+    "learning_rate": (1e-4, [*NUMBER, 0, -1e-3]),
+    "max_grad_norm": (10, [*NOT_NUMBER, 0, -1.0]),
+    "seed": (7, [*NOT_INT, None, -1]),
+    "updates": (1, COUNT),
+    "episodes_per_update": (4, COUNT),
+    "agents_per_rank": (8, COUNT),
+    "reduction": ("ordered", NAME),
+    "checkpoint_every": (10, COUNT),
+}
+GOOD = {name: good for name, (good, _) in FIELDS.items()}
+
+
+def test_every_field_is_tested_here():
+    names = [field.name for field in dataclasses.fields(Config)]
+    assert sorted(names) == sorted(FIELDS)
+    for name in names:
+        assert getattr(Config(), name) != GOOD[name], f"{name} needs a value other than its default"
+
+
+@pytest.mark.parametrize(("name", "bad"), [(name, bad) for name, (_, values) in FIELDS.items() for bad in values])
+def test_bad_value_is_refused_by_its_flag(name, bad):
+    topic = next(topic for topic in TOPICS if name in {field.name for field in dataclasses.fields(topic)})
+    flag = f"--{name.replace('_', '-')}: got "
+    for build in (lambda: Config.from_dict({name: bad}), lambda: topic(**{name: bad})):
+        with pytest.raises(ValueError, match=f"^{flag}.*, expected ") as caught:
+            build()
+        assert "\n" not in str(caught.value)
+
+
+def test_whole_number_too_large_for_a_float_is_refused():
+    with pytest.raises(ValueError, match=r"^--learning-rate: got 10000"):
+        Config(learning_rate=10**400)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"gamma": 1}, {"gamma": 1.0}, {"seed": 0}, {"feature_c": 1}, {"max_grad_norm": None}, {"policy_hidden_sizes": []}],
+    ids=str,
+)
+def test_value_at_its_bound_is_taken(values):
+    [(name, value)] = values.items()
+    taken = getattr(Config.from_dict(values), name)
+    assert taken == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize("config", [Config(), Config(**GOOD)], ids=["defaults", "all others"])
+def test_round_trip_as_yaml_and_json(config):
+    values = config.to_dict()
+    assert set(values) == set(FIELDS)
+    assert Config.from_dict(values) == config
+    assert Config.from_dict(json.loads(json.dumps(values))) == config
+    assert Config.from_dict(yaml.safe_load(yaml.safe_dump(values))) == config
+
+
+@pytest.mark.parametrize("unknown", [{"learning_rat": 1}, {"learning-rate": 1e-3}, {1: 2, "bogus": 3}, {None: 1}])
+def test_unknown_key_is_refused_by_name(unknown):
+    with pytest.raises(ValueError, match="unknown configuration key") as caught:
+        Config.from_dict({"layers": 3, **unknown})
+    assert any(repr(key) in str(caught.value) for key in unknown)
+
+
+def test_config_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().layers = 4
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_resume_with_another_value(name):
+    """Only what changes none of the bits may differ; anything else is refused by its flag and both values."""
+    ours, saved = Config(**{name: GOOD[name]}), Config()
+    if name in ("updates", "agents_per_rank", "checkpoint_every", "threads"):
+        assert name in RESUMABLE_FIELDS
+        ours.check_resumes(saved, "run/checkpoint.h5")
+    else:
+        with pytest.raises(UserError) as caught:
+            ours.check_resumes(saved, "run/checkpoint.h5")
+        text = str(caught.value)
+        assert text.startswith(f"--{name.replace('_', '-')}: got {GOOD[name]!r}, expected {getattr(saved, name)!r}")
+        assert "run/checkpoint.h5" in text
+
+
+def test_resume_with_the_same_configuration():
+    Config(**GOOD).check_resumes(Config(**GOOD), "run/checkpoint.h5")
