@@ -51,12 +51,13 @@ class Recorder:
     def summary(self, update: int, resume_command: str | None) -> str:
         """Return what was done, where the files are, and the next command."""
         path: Path = self.directory.path
-        reward = recent_reward(path / METRICS, RECENT_UPDATES)
+        recent = min(RECENT_UPDATES, update)
+        reward = recent_reward(path / METRICS, recent)
         head = "stopped after" if resume_command else "done:"
         following = resume_command or f"python -m qtrl_hpc.export {path} --output {path / 'policy.h5'}"
         return "\n".join(
             [
-                f"{head} {update} of {self.total} updates; mean reward of the last {RECENT_UPDATES} {reward:.3f}",
+                f"{head} {update} of {self.total} updates; mean reward of the last {recent} {reward:.3f}",
                 f"  checkpoint  {path / NEWEST}",
                 f"  metrics     {path / METRICS}",
                 f"  next        {following}",

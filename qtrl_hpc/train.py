@@ -212,12 +212,12 @@ def _introduce(
     for warning in directory.warnings:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     num_agents = world.size * config.agents_per_rank
-    print(
-        f"qtrl_hpc {qtrl_hpc.__version__}: {config.env_id}, {spec.num_actions} actions; "
-        f"agents: {num_agents}, ranks: {world.size}\n  {describe(config, spec, state.Theta.vector.size)}\n"
-        f"  run directory {directory.path}, from update {state.update} to {config.updates}",
-        flush=True,
-    )
+    lines = [
+        f"agents    {num_agents} on {world.size} rank(s), {config.env_id}, {spec.num_actions} actions",
+        *describe(config, spec, state.Theta.vector.size).splitlines(),
+        f"run       {directory.path}, from update {state.update} to {config.updates}",
+    ]
+    print("\n  ".join([f"qtrl_hpc {qtrl_hpc.__version__}", *lines]), flush=True)
 
 
 if __name__ == "__main__":
