@@ -51,7 +51,7 @@ def make_environment(env_id: str) -> gymnasium.Env:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return gymnasium.make(env_id)
-    except (gymnasium.error.Error, ImportError, ValueError) as error:
+    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"--env-id: got {env_id!r}, expected an environment that Gymnasium can make ({reason})"
@@ -101,8 +101,9 @@ def check_fits(env: gymnasium.Env, spec: PolicySpec, env_id: str, source: str) -
         raise UserError(
             f"{source}: reads observations of shape {spec.obs_shape}, but {env_id} has {env.observation_space}"
         )
-    if not isinstance(env.action_space, gymnasium.spaces.Discrete) or env.action_space.n < spec.num_actions:
-        raise UserError(f"{source}: chooses among {spec.num_actions} actions, but {env_id} has {env.action_space}")
+    actions = env.action_space
+    if not isinstance(actions, gymnasium.spaces.Discrete) or actions.start != 0 or actions.n < spec.num_actions:
+        raise UserError(f"{source}: chooses among actions 0 to {spec.num_actions - 1}, but {env_id} has {actions}")
 
 
 def _observation_box(space: gymnasium.Space[Any]) -> tuple[str | None, gymnasium.spaces.Box | None]:

@@ -56,6 +56,11 @@ def command(argv: list[str]) -> int:
     """
     options = _parser().parse_args(argv)
     file = PolicyFile.load(options.policy)
+    if options.env_id is None and ":" in file.env_id:
+        raise UserError(
+            f"{options.policy}: names the environment {file.env_id!r}, whose module would be imported; "
+            f"expected --env-id {file.env_id} from you, if you trust it"
+        )
     env_id = options.env_id or file.env_id
     env = make_environment(env_id)
     check_fits(env, file.spec, env_id, str(options.policy))

@@ -88,10 +88,12 @@ def test_value_at_its_bound_is_taken(values):
     assert taken == (tuple(value) if isinstance(value, list) else value)
 
 
-@pytest.mark.parametrize("config", [Config(), Config(**GOOD)], ids=["defaults", "all others"])
-def test_round_trip_as_yaml_and_json(config):
+@pytest.mark.parametrize("values", [{}, GOOD], ids=["defaults", "all others"])
+def test_round_trip_as_yaml_and_json(values):
+    config = Config(**values)
     values = config.to_dict()
     assert set(values) == set(FIELDS)
+    assert values == json.loads(json.dumps(values))  # plain: lists, no tuples
     assert Config.from_dict(values) == config
     assert Config.from_dict(json.loads(json.dumps(values))) == config
     assert Config.from_dict(yaml.safe_load(yaml.safe_dump(values))) == config

@@ -64,10 +64,12 @@ def test_minigrids_shortest_path_earns_0_955():
         "MiniGrid-NoSuchThing-v0",
         "CartPole-v99",
         "a b",
+        "a\nb",
         "",
         "no_such_module:Env-v0",
         "a:b:c",
         ":Env-v0",
+        ".:Env-v0",
     ],
 )
 def test_unknown_environment_is_refused_in_one_line(env_id):
