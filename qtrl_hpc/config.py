@@ -248,7 +248,7 @@ TOPICS = (
     RunConfig,
 )
 
-# May differ between a checkpoint and the run that resumes it: they say how far and on what machine, not what is computed
+# May differ between a checkpoint and the run that resumes it: they say how far and where to compute, not what
 # (threads and, with an unordered reduction, agents_per_rank may change the order of sums, and so the last bits).
 RESUMABLE_FIELDS = frozenset({"updates", "agents_per_rank", "checkpoint_every", "threads"})
 

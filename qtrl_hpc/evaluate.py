@@ -16,7 +16,7 @@ from rich.progress import track
 
 from qtrl_hpc.cli import OneLineParser, run_refusing
 from qtrl_hpc.environment import Purpose, check_fits, make_environment, reset_seed, seed_sequence
-from qtrl_hpc.errors import EXIT_DONE
+from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.inference import Policy, checked_device
 from qtrl_hpc.policy_file import PolicyFile
 
