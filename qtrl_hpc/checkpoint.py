@@ -171,12 +171,9 @@ def load_newest(run_dir: Path) -> tuple[Checkpoint, list[str]]:
         The checkpoint, and a line for each damaged one that was set aside (renamed to ``….damaged``) before it.
 
     Raises:
-        UserError: there is no checkpoint, or none that can be read.
+        UserError: there is none that can be read.
     """
-    candidates = [run_dir / NEWEST, *sorted(run_dir.glob("checkpoint-*.h5"), reverse=True)]
-    candidates = [path for path in candidates if path.exists()]
-    if not candidates:
-        raise UserError(f"--resume: got {run_dir}, which holds no checkpoint, expected the directory of a run")
+    candidates = checkpoints(run_dir)
     refusals: list[str] = []
     for path in candidates:
         try:
@@ -187,4 +184,10 @@ def load_newest(run_dir: Path) -> tuple[Checkpoint, list[str]]:
         for damaged in candidates[: candidates.index(path)]:
             os.replace(damaged, damaged.with_suffix(".h5.damaged"))
         return checkpoint, refusals
-    raise UserError("; ".join(refusals))
+    raise UserError("; ".join(refusals) or f"{run_dir}: holds no checkpoint")
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """Return the checkpoint files of a run, newest first."""
+    candidates = [run_dir / NEWEST, *sorted(run_dir.glob("checkpoint-*.h5"), reverse=True)]
+    return [path for path in candidates if path.exists()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from qtrl_hpc.launcher import is_launched
@@ -50,13 +51,14 @@ class ProgressDisplay:
         self._began = self._last_line = time.monotonic()
         self._reward: float | None = None
         self._bar: Progress | None = None
-        if watched():
+        if screen := terminal():
             self._bar = Progress(
                 TextColumn("training"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("reward {task.fields[reward]:.3f}  {task.fields[rate]:.1f} updates/s"),
                 TimeRemainingColumn(),
+                console=Console(file=screen, width=os.get_terminal_size(screen.fileno()).columns or None),
                 refresh_per_second=2,
             )
             self._task = self._bar.add_task("", total=total, completed=start, reward=0.0, rate=0.0)
@@ -89,19 +91,22 @@ class ProgressDisplay:
             )
 
 
-def watched() -> bool:
-    """Return whether a person sees our output on a terminal.
+def terminal() -> TextIO | None:
+    """Return the terminal that a person watches us on, open for writing; None where there is none.
 
-    Open MPI gives its ranks a pseudo-terminal whatever its own output is, so under a launcher the launcher's counts.
+    Open MPI forwards a rank's output by whole lines, from a pseudo-terminal of its own making. So under a launcher it
+    is the launcher's terminal, if it runs on this machine, that counts and is drawn on.
     """
-    if not sys.stdout.isatty():
-        return False
     if not is_launched(os.environ):
-        return True
+        return sys.stdout if sys.stdout.isatty() else None
     try:
-        return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts/", "/dev/tty"))
+        handle = os.open(f"/proc/{os.getppid()}/fd/1", os.O_WRONLY | os.O_NOCTTY)
     except OSError:
-        return False
+        return None
+    if os.isatty(handle):
+        return os.fdopen(handle, "w")
+    os.close(handle)
+    return None
 
 
 def recent_reward(path: Path, updates: int) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from qtrl_hpc.checkpoint import NEWEST, Checkpoint, TrainingState, load_newest
+from qtrl_hpc.checkpoint import NEWEST, Checkpoint, TrainingState, checkpoints, load_newest
 from qtrl_hpc.config import TOPICS, Config
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.policy import PolicySpec
@@ -62,8 +62,8 @@ class RunDirectory:
         temporary.write_text(config_yaml(config))
         os.replace(temporary, self.path / CONFIG)
 
-    def resume(self, config: Config, num_agents: int, spec: PolicySpec, initial: TrainingState) -> Checkpoint:
-        """Return the newest whole checkpoint, if this run may go on from it.
+    def resume(self, config: Config, num_agents: int, spec: PolicySpec, initial: TrainingState) -> Checkpoint | None:
+        """Return the newest whole checkpoint, if this run may go on from it; None if it was stopped before its first.
 
         Args:
             config: of the run that resumes.
@@ -72,8 +72,11 @@ class RunDirectory:
             initial: a state of the sizes that it needs.
 
         Raises:
-            UserError: there is none, or it is of another configuration, policy or number of agents.
+            UserError: none can be read, or it is of another configuration, policy or number of agents.
         """
+        if not checkpoints(self.path):
+            self.warnings.append(f"{self.path}: holds no checkpoint yet; starting from update 0")
+            return None
         checkpoint, damaged = load_newest(self.path)
         self.warnings += [f"{line}; going on from update {checkpoint.state.update}" for line in damaged]
         source = str(self.path / NEWEST)

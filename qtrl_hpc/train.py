@@ -153,7 +153,8 @@ def _starting_state(
         return initial
     if options.resume:
         num_agents = world.size * options.config.agents_per_rank
-        initial = directory.resume(options.config, num_agents, spec, initial).state
+        checkpoint = directory.resume(options.config, num_agents, spec, initial)
+        initial = checkpoint.state if checkpoint else initial
     directory.write_config(options.config)
     return initial
 

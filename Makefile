@@ -1,0 +1,30 @@
+# A fresh clone needs python3 (3.10 or newer), python3-venv and make. "make help" lists what there is.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install train test lint
+
+help:  ## list these
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+install: .venv/.installed  ## set up .venv, its own MPI included
+
+train: install  ## train the main job, 8 agents, in runs/main; then export and evaluate its policy
+	@bash jobs/local.sh
+
+test: export PATH := $(CURDIR)/$(BIN):$(PATH)
+test: install  ## run the tests
+	$(BIN)/pytest
+
+lint: install  ## check style, format, types and imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Written last, so that an installation that broke off is taken up again.
+.venv/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[mpi,test,lint]'
+	@touch $@

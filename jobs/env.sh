@@ -1,0 +1,33 @@
+# Settings for running several MPI ranks on one machine: a laptop, a workstation, a CI runner.
+#
+# An mpirun can be told things on its command line or by environment variables. This file sets the variables; source it
+# into the shell that runs mpirun (". jobs/env.sh"), as jobs/local.sh does. After it, "mpirun -n 8 python -m ..." works
+# on any number of cores, also as root. The names are those of Open MPI 5, whose launcher is called PRRTE (hence PRTE_);
+# other MPIs ignore them. On a cluster do not source it: there the scheduler decides which rank runs where.
+
+# mpirun refuses to run as root, since a mistake could then break the system. In a container everybody is root, and root
+# has asked for it by sourcing this file.
+if [ "$(id -u)" = 0 ]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1
+    export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+
+# mpirun starts one rank a core and refuses more ("not enough slots"). 8 agents on 2 cores are fine here: let it.
+export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}"
+
+# mpirun would tie rank 0 to core 0, rank 1 to core 1 and so on, and so would a second mpirun on the same machine, to
+# the same cores. Leave the placing to the operating system.
+export PRTE_MCA_hwloc_default_binding_policy="${PRTE_MCA_hwloc_default_binding_policy:-none}"
+
+# A rank that waits for a message asks for it over and over, which keeps its core busy. Where ranks share cores, let it
+# give the core to a rank that has work.
+export OMPI_MCA_mpi_yield_when_idle="${OMPI_MCA_mpi_yield_when_idle:-1}"
+
+# How to stop a run; tried with Open MPI 5.0.8 and 5.0.11, and ranks that need 5 s to finish.
+#   SIGUSR1 to mpirun: it passes the signal on to all ranks and waits as long as they take. They finish their update and
+#       write a checkpoint; its exit code is theirs, 75.
+#   Ctrl-C (SIGINT) or SIGTERM to mpirun: it sends SIGTERM to all ranks, and SIGKILL a quarter of a second later; no
+#       setting prolongs that. It may do for a checkpoint; else the last regular one is the newest. What the ranks
+#       print from then on is lost, and its exit code is 1 whatever theirs.
+#   SIGTERM, SIGINT or SIGUSR1 to any one rank: like SIGUSR1 to mpirun, since the ranks agree to stop.
+# So jobs/local.sh turns Ctrl-C and SIGTERM into SIGUSR1.
