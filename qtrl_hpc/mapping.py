@@ -25,9 +25,10 @@ class Mapping:
         self.sizes = (num_qubits + 1, *hidden_sizes, 1)
         self._activation = activation
         most_significant_first = np.arange(num_qubits - 1, -1, -1)
-        self._inputs = np.empty((num_rows, num_qubits + 1))
+        self._inputs = mlp.empty_rows(num_rows, num_qubits + 1)
         self._inputs[:, :-1] = 2.0 * (np.arange(num_rows)[:, None] >> most_significant_first & 1) - 1.0
-        self._outputs = [np.empty((num_rows, size)) for size in self.sizes[1:]]
+        self._outputs = [mlp.empty_rows(num_rows, size) for size in self.sizes[1:]]
+        self._scratch = [(mlp.empty_rows(num_rows, size), mlp.empty_rows(num_rows, size)) for size in hidden_sizes]
 
     @property
     def num_parameters(self) -> int:
@@ -61,5 +62,7 @@ class Mapping:
             ∂J/∂beta, shape (l,), and ∂J/∂x, shape (k,), float64.
         """
         layers = mlp.split_parameters(beta, self.sizes)
-        d_beta, delta = mlp.backward(layers, self._activation, self._inputs, self._outputs, cotangent[:, None])
+        d_beta, delta = mlp.backward(
+            layers, self._activation, self._inputs, self._outputs, cotangent[:, None], self._scratch
+        )
         return d_beta, delta @ layers[0][0][:, -1]

@@ -61,7 +61,7 @@ def test_one_row_alone_and_buffers_change_nothing(activation):
     inputs, buffers = rng.normal(size=(5, 3)), [np.empty((5, 4)), np.empty((5, 2))]
     kept = inputs.copy()
     outputs = mlp.forward(layers, activation, inputs, buffers)
-    assert all(output is buffer for output, buffer in zip(outputs, buffers, strict=True))
+    assert all(np.shares_memory(output, buffer) for output, buffer in zip(outputs, buffers, strict=True))
     np.testing.assert_array_equal(inputs, kept)
     for row, expected in zip(inputs, outputs[-1], strict=True):
         np.testing.assert_allclose(mlp.forward(layers, activation, row)[-1], expected, atol=1e-14)

@@ -1,7 +1,8 @@
 """Numba kernels on a statevector: apply a gate, and the adjoint sweep.
 
-A state is float64 of shape (2, 2^n): row 0 the real parts, row 1 the imaginary parts, so that the inner loops run
-over contiguous numbers and vectorise. Basis index i = Σ_q b_q 2^q (Qiskit's order, qubit 0 least significant).
+A state is float64 of shape (2, 2^n): row 0 the real parts, row 1 the imaginary parts. The inner loops are functions of
+contiguous slices, which the compiler can tell to be apart, and so vectorises. Basis index i = Σ_q b_q 2^q (Qiskit's
+order, qubit 0 least significant).
 The derivation is in docs/method.md.
 """
 
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 
 UNCONTROLLED = -1
 
+Row = NDArray[np.float64]
+
 # Sums may be reassociated and multiply-adds contracted; NaN and infinity keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _strides(target: int, control: int) -> tuple[int, int, int]:
     """Return the higher and the lower of the bits that a gate tells apart, and the index of its control bit.
 
@@ -27,68 +30,67 @@ def _strides(target: int, control: int) -> tuple[int, int, int]:
 
 
 @njit(cache=True, fastmath=_FAST)
-def _apply(state: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int) -> None:
-    """Apply the 2×2 matrix ``u`` to qubit ``target`` where ``control`` is 1, in place."""
-    real, imag = state[0], state[1]
-    ar, ai, br, bi = u[0, 0].real, u[0, 0].imag, u[0, 1].real, u[0, 1].imag
-    cr, ci, dr, di = u[1, 0].real, u[1, 0].imag, u[1, 1].real, u[1, 1].imag
-    high, low, offset = _strides(target, control)
-    step = 1 << target
-    block = 1 << (high + 1)
-    inner = 1 << low
-    for a in range(0, real.size, block):
-        for b in range(a + offset, a + offset + (block >> 1 if high != low else 1), 2 * inner):
-            for i in range(b, b + inner):
-                j = i + step
-                xr, xi, yr, yi = real[i], imag[i], real[j], imag[j]
-                real[i] = ar * xr - ai * xi + br * yr - bi * yi
-                imag[i] = ar * xi + ai * xr + br * yi + bi * yr
-                real[j] = cr * xr - ci * xi + dr * yr - di * yi
-                imag[j] = cr * xi + ci * xr + dr * yi + di * yr
+def _rotate(xr: Row, xi: Row, yr: Row, yi: Row, u00: complex, u01: complex, u10: complex, u11: complex) -> None:
+    """Apply a 2×2 matrix to pairs (x, y) of amplitudes, in place: x ← u00·x + u01·y, y ← u10·x + u11·y."""
+    ar, ai, br, bi = u00.real, u00.imag, u01.real, u01.imag
+    cr, ci, dr, di = u10.real, u10.imag, u11.real, u11.imag
+    for k in range(xr.size):
+        pr, pi, qr, qi = xr[k], xi[k], yr[k], yi[k]
+        xr[k] = ar * pr - ai * pi + br * qr - bi * qi
+        xi[k] = ar * pi + ai * pr + br * qi + bi * qr
+        yr[k] = cr * pr - ci * pi + dr * qr - di * qi
+        yi[k] = cr * pi + ci * pr + dr * qi + di * qr
 
 
 @njit(cache=True, fastmath=_FAST)
+def _overlaps(lr: Row, li: Row, xr: Row, xi: Row, yr: Row, yi: Row) -> tuple[complex, complex]:
+    """Return Σ conj(λ)·x and Σ conj(λ)·y."""
+    x_real = x_imag = y_real = y_imag = 0.0
+    for k in range(lr.size):
+        x_real += lr[k] * xr[k] + li[k] * xi[k]
+        x_imag += lr[k] * xi[k] - li[k] * xr[k]
+        y_real += lr[k] * yr[k] + li[k] * yi[k]
+        y_imag += lr[k] * yi[k] - li[k] * yr[k]
+    return complex(x_real, x_imag), complex(y_real, y_imag)
+
+
+@njit(cache=True)
+def _apply(state: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int) -> None:
+    """Apply the 2×2 matrix ``u`` to qubit ``target`` where ``control`` is 1, in place."""
+    real, imag = state[0], state[1]
+    u00, u01, u10, u11 = u[0, 0], u[0, 1], u[1, 0], u[1, 1]
+    high, low, offset = _strides(target, control)
+    step, block, length = 1 << target, 2 << high, 1 << low
+    end = block >> 1 if high != low else 1
+    for a in range(0, real.size, block):
+        for b in range(a + offset, a + offset + end, 2 * length):
+            x, y = slice(b, b + length), slice(b + step, b + step + length)
+            _rotate(real[x], imag[x], real[y], imag[y], u00, u01, u10, u11)
+
+
+@njit(cache=True)
 def _undo(
     state: NDArray[np.float64], cotangent: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int
 ) -> tuple[complex, complex, complex, complex]:
-    """Undo ``u`` on both states in one pass over memory, and return M_ab = Σ conj(λ_a) ψ_b over the pairs.
+    """Undo ``u`` on both states in one sweep over memory, and return M_ab = Σ conj(λ_a) ψ_b over the pairs.
 
     λ is the cotangent before undoing, ψ the state after undoing: what the derivative of this gate needs.
     """
-    real, imag = state[0], state[1]
-    lreal, limag = cotangent[0], cotangent[1]
-    # the conjugate transpose
-    ar, ai, br, bi = u[0, 0].real, -u[0, 0].imag, u[1, 0].real, -u[1, 0].imag
-    cr, ci, dr, di = u[0, 1].real, -u[0, 1].imag, u[1, 1].real, -u[1, 1].imag
+    u00, u01, u10, u11 = np.conj(u[0, 0]), np.conj(u[1, 0]), np.conj(u[0, 1]), np.conj(u[1, 1])
+    real, imag, lreal, limag = state[0], state[1], cotangent[0], cotangent[1]
     high, low, offset = _strides(target, control)
-    step = 1 << target
-    block = 1 << (high + 1)
-    inner = 1 << low
-    m00r = m00i = m01r = m01i = m10r = m10i = m11r = m11i = 0.0
+    step, block, length = 1 << target, 2 << high, 1 << low
+    end = block >> 1 if high != low else 1
+    m00 = m01 = m10 = m11 = 0j
     for a in range(0, real.size, block):
-        for b in range(a + offset, a + offset + (block >> 1 if high != low else 1), 2 * inner):
-            for i in range(b, b + inner):
-                j = i + step
-                xr, xi, yr, yi = real[i], imag[i], real[j], imag[j]
-                pr = ar * xr - ai * xi + br * yr - bi * yi
-                pi = ar * xi + ai * xr + br * yi + bi * yr
-                qr = cr * xr - ci * xi + dr * yr - di * yi
-                qi = cr * xi + ci * xr + dr * yi + di * yr
-                real[i], imag[i], real[j], imag[j] = pr, pi, qr, qi
-                xr, xi, yr, yi = lreal[i], limag[i], lreal[j], limag[j]
-                m00r += xr * pr + xi * pi
-                m00i += xr * pi - xi * pr
-                m01r += xr * qr + xi * qi
-                m01i += xr * qi - xi * qr
-                m10r += yr * pr + yi * pi
-                m10i += yr * pi - yi * pr
-                m11r += yr * qr + yi * qi
-                m11i += yr * qi - yi * qr
-                lreal[i] = ar * xr - ai * xi + br * yr - bi * yi
-                limag[i] = ar * xi + ai * xr + br * yi + bi * yr
-                lreal[j] = cr * xr - ci * xi + dr * yr - di * yi
-                limag[j] = cr * xi + ci * xr + dr * yi + di * yr
-    return m00r + 1j * m00i, m01r + 1j * m01i, m10r + 1j * m10i, m11r + 1j * m11i
+        for b in range(a + offset, a + offset + end, 2 * length):
+            x, y = slice(b, b + length), slice(b + step, b + step + length)
+            _rotate(real[x], imag[x], real[y], imag[y], u00, u01, u10, u11)
+            d00, d01 = _overlaps(lreal[x], limag[x], real[x], imag[x], real[y], imag[y])
+            d10, d11 = _overlaps(lreal[y], limag[y], real[x], imag[x], real[y], imag[y])
+            m00, m01, m10, m11 = m00 + d00, m01 + d01, m10 + d10, m11 + d11
+            _rotate(lreal[x], limag[x], lreal[y], limag[y], u00, u01, u10, u11)
+    return m00, m01, m10, m11
 
 
 @njit(cache=True)
