@@ -15,26 +15,29 @@ agents=${AGENTS:-8}
 run_dir=${RUN_DIR:-runs/main}
 
 resume=()
-if [[ -e $run_dir/config.yaml ]]; then
+if [[ -e $run_dir/checkpoint.h5 ]]; then
     resume=(--resume)
 fi
 
 # mpirun answers Ctrl-C and SIGTERM by killing the ranks (jobs/env.sh), but passes SIGUSR1 on. So it is kept out of the
 # terminal's reach, in a process group of its own (set -m) that reads no keys, and this script passes the wish on.
+mpirun=
 interrupts=0
 interrupt() {
     interrupts=$((interrupts + 1))
-    if ((interrupts == 1)); then
+    if [[ -z $mpirun ]]; then
+        exit 75
+    elif ((interrupts == 1)); then
         kill -USR1 "$mpirun" 2>/dev/null || true
     else
         kill -TERM "$mpirun" 2>/dev/null || true
     fi
 }
+trap interrupt HUP INT TERM USR1
 set -m
 mpirun -n "$agents" python -m qtrl_hpc.train --run-dir "$run_dir" "${resume[@]}" "$@" </dev/null &
 mpirun=$!
 set +m
-trap interrupt HUP INT TERM USR1
 
 # wait returns early at each signal.
 while :; do

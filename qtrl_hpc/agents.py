@@ -92,5 +92,4 @@ class Agents:
             self._spec,
             seed=reset_seed(seed_sequence(seed, Purpose.ENVIRONMENT, agent, episode)),
             rng=np.random.default_rng(seed_sequence(seed, Purpose.ACTIONS, agent, episode)),
-            max_steps=self._config.max_episode_steps,
         )

@@ -2,14 +2,13 @@
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc import hdf5
+from qtrl_hpc import files, hdf5
 from qtrl_hpc.config import Config
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.generator import Theta
@@ -55,6 +54,10 @@ class TrainingState:
             optimizer=OptimizerState(first=first, second=second, steps=int(steps)),
             baseline=Baseline(weight=baseline[0], mean=baseline[1], mean_square=baseline[2]),
         )
+
+    def is_finite(self) -> bool:
+        """Return whether every number of the state is finite."""
+        return bool(np.isfinite(self.to_vector()).all())
 
     def digest(self) -> str:
         """Return a digest of every bit of the state."""
@@ -118,6 +121,13 @@ class Checkpoint:
             weight, mean, mean_square = data["/baseline"].tolist()
             spec = PolicySpec.from_json(str(attributes["policy_spec"]))
             vector = np.concatenate([phi, beta])
+            if not all(np.isfinite(values).all() for values in data.values()):
+                raise ValueError("it holds numbers that are not finite")
+            numbers = {name: int(attributes[name]) for name in ("update", "num_agents", "world_size")}
+            if min(numbers["update"], optimizer.steps) < 0 or min(numbers["num_agents"], numbers["world_size"]) < 1:
+                raise ValueError("a number of updates, steps, agents or ranks makes no sense")
+            if phi.ndim != 1 or beta.ndim != 1:
+                raise ValueError("phi and beta must have one axis")
             if not vector.shape == optimizer.first.shape == optimizer.second.shape:
                 raise ValueError("Theta and the optimiser's moments differ in length")
             if data["/theta"].shape != (spec.num_parameters,):
@@ -126,7 +136,7 @@ class Checkpoint:
                 )
             return cls(
                 state=TrainingState(
-                    update=int(attributes["update"]),
+                    update=numbers["update"],
                     Theta=Theta(vector, len(phi)),
                     optimizer=optimizer,
                     baseline=Baseline(weight=weight, mean=mean, mean_square=mean_square),
@@ -134,10 +144,10 @@ class Checkpoint:
                 theta=data["/theta"],
                 config=Config.from_dict(json.loads(str(attributes["config"]))),
                 policy_spec=spec,
-                num_agents=int(attributes["num_agents"]),
-                world_size=int(attributes["world_size"]),
+                num_agents=numbers["num_agents"],
+                world_size=numbers["world_size"],
             )
-        except (KeyError, ValueError, TypeError, RecursionError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{path}: lacks something that a checkpoint has ({error})") from error
 
 
@@ -149,45 +159,50 @@ def save_newest(checkpoint: Checkpoint, run_dir: Path) -> Path:
     """
     path = run_dir / f"checkpoint-{checkpoint.state.update:010d}.h5"
     checkpoint.save(path)
-    newest = run_dir / NEWEST
-    temporary = run_dir / f".{NEWEST}.{os.getpid()}.tmp"
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, temporary)
-        hdf5.sync(temporary)
-    os.replace(temporary, newest)
-    hdf5.sync(run_dir)
-    for old in sorted(run_dir.glob("checkpoint-*.h5"), reverse=True)[KEPT:]:
+    newest = name_newest(path)
+    for old in _numbered(run_dir)[KEPT:]:
         old.unlink()
     return newest
 
 
-def load_newest(run_dir: Path) -> tuple[Checkpoint, list[str]]:
+def name_newest(path: Path) -> Path:
+    """Let ``checkpoint.h5`` name the checkpoint at ``path`` too, and return it."""
+    newest = path.with_name(NEWEST)
+    temporary = path.with_name(f".{NEWEST}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without hard links
+        files.replace(newest, path.read_bytes())
+        return newest
+    os.replace(temporary, newest)
+    files.sync_folder(path.parent)
+    return newest
+
+
+def load_newest(run_dir: Path) -> tuple[Path, Checkpoint, dict[Path, str]]:
     """Read the newest checkpoint of a run that is whole.
 
     Returns:
-        The checkpoint, and a line for each damaged one that was set aside (renamed to ``….damaged``) before it.
+        Its path, what it holds, and for each damaged one passed over, what is wrong with it.
 
     Raises:
-        UserError: there is none that can be read.
+        UserError: one cannot be read or is of a newer version, or none is whole.
     """
-    candidates = checkpoints(run_dir)
-    refusals: list[str] = []
-    for path in candidates:
+    damaged: dict[Path, str] = {}
+    for path in checkpoints(run_dir):
         try:
-            checkpoint = Checkpoint.load(path)
-        except UserError as error:
-            refusals.append(str(error))
-            continue
-        for damaged in candidates[: candidates.index(path)]:
-            os.replace(damaged, damaged.with_suffix(".h5.damaged"))
-        return checkpoint, refusals
-    raise UserError("; ".join(refusals) or f"{run_dir}: holds no checkpoint")
+            return path, Checkpoint.load(path), damaged
+        except hdf5.DamagedError as error:
+            damaged[path] = str(error)
+    raise UserError("; ".join(damaged.values()) or f"{run_dir}: holds no checkpoint")
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """Return the checkpoint files of a run, newest first."""
-    candidates = [run_dir / NEWEST, *sorted(run_dir.glob("checkpoint-*.h5"), reverse=True)]
-    return [path for path in candidates if path.exists()]
+    newest = run_dir / NEWEST
+    return [newest, *_numbered(run_dir)] if newest.exists() else _numbered(run_dir)
+
+
+def _numbered(run_dir: Path) -> list[Path]:
+    return sorted(run_dir.glob(f"checkpoint-{'[0-9]' * 10}.h5"), reverse=True)

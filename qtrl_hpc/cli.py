@@ -4,29 +4,30 @@ import json
 import os
 import re
 import sys
-from argparse import ArgumentError, ArgumentParser
+from argparse import ArgumentError, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
+
+import yaml
 
 from qtrl_hpc.config import TOPICS, Config
-from qtrl_hpc.errors import EXIT_BAD_INPUT, UserError
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError
+from qtrl_hpc.launcher import launched_rank
 
 DEFAULT_PRESET = "tuned"
 
-# What jsonargparse calls a type, and what we do.
-TYPE_WORDS = (
-    (r"<class 'int'>|\bint\b", "a whole number"),
-    (r"<class 'float'>|\bfloat\b", "a number"),
-    (r"<class 'bool'>|\bbool\b", "true or false"),
-    (r"<class 'str'>|\bstr\b", "text"),
-    (r"<class 'tuple'>|tuple\[.*\]", "a list of whole numbers, as in [10,64,10]"),
-    (r"(typing\.)?Literal\[(.*?)\]", r"one of \2"),
-    (r"typing\.Optional\[(.*)\]|(.*) \| None", r"\1\2 or null"),
-)
+TYPE_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    int | None: "a whole number or null",
+    float | None: "a number or null",
+    tuple[int, ...]: "a list of whole numbers, as in [10,64,10]",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def parse_train(argv: list[str]) -> TrainOptions:
     first = OneLineParser(prog="qtrl_hpc.train", add_help=False, allow_abbrev=False)
     first.add_argument("--preset", type=str)
     first.add_argument("--config", type=Path, action="append", default=[])
-    first.add_argument("--run-dir", type=Path)
+    first.add_argument("--run-dir", type=_non_empty_path)
     first.add_argument("--resume", action="store_true")
     own, rest = first.parse_known_args(argv)
     if own.resume and own.run_dir is None:
@@ -85,7 +86,7 @@ def parse_train(argv: list[str]) -> TrainOptions:
         sources.append(
             _existing(
                 own.run_dir / "config.yaml",
-                f"--run-dir: got {own.run_dir}, which holds no run, expected one to --resume",
+                f"--run-dir: got {own.run_dir}, which has no config.yaml, expected the directory of a run to --resume",
             )
         )
     preset = own.preset or (None if own.resume else DEFAULT_PRESET)
@@ -96,8 +97,8 @@ def parse_train(argv: list[str]) -> TrainOptions:
     sources += [_existing(path, f"--config: got {path}, expected a YAML file that exists") for path in own.config]
     values: dict[str, Any] = {}
     for source in sources:
-        values.update(_parse_values([f"--config={source}"], f"{source}: "))
-    config = _build({**values, **_parse_values(rest, "")})
+        values.update(_file_values(source))
+    config = _build({**values, **_parse_values(rest)})
     run_dir = own.run_dir or Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{preset or 'run'}-seed{config.seed}")
     return TrainOptions(config=config, run_dir=run_dir, resume=own.resume)
 
@@ -126,6 +127,8 @@ def _config_parser() -> Any:
         description="Train a policy whose weights a quantum circuit generates; every MPI rank is one agent with a QPU.",
         exit_on_error=False,
         default_env=False,
+        allow_abbrev=False,
+        print_config=None,
     )
     parser.add_argument("--config", action="config", help="YAML file of any of the values below")
     for topic in TOPICS:
@@ -143,13 +146,26 @@ def _config_parser() -> Any:
     return parser
 
 
-def _parse_values(argv: list[str], prefix: str) -> dict[str, Any]:
-    """Return only the values that ``argv`` itself sets, as plain types."""
-    parser = _config_parser()
+def _file_values(path: Path) -> dict[str, Any]:
+    """Return the values that a YAML file sets, each checked, so that a refusal can name the file."""
     try:
-        namespace = parser.parse_args(argv, defaults=False) if argv else {}
+        if not isinstance(yaml.safe_load(path.read_text()), dict):
+            raise UserError("expected a YAML file of lines KEY: VALUE")
+        values = _parse_values([f"--config={path}"])
+        _build(values)
+    except (UserError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: {_one_line(str(error))}") from None
+    return values
+
+
+def _parse_values(argv: list[str]) -> dict[str, Any]:
+    """Return only the values that ``argv`` itself sets, as plain types."""
+    if not argv:
+        return {}
+    try:
+        namespace = _config_parser().parse_args(argv, defaults=False)
     except (ArgumentError, SystemExit, OSError, ValueError) as error:
-        raise UserError(prefix + _our_words(_one_line(str(error)))) from None
+        raise UserError(_our_words(_one_line(str(error)))) from None
     return {name: value for name, value in dict(namespace).items() if name != "config" and not name.startswith("__")}
 
 
@@ -160,23 +176,31 @@ def _build(values: dict[str, Any]) -> Config:
         raise UserError(str(error)) from None
 
 
+def _non_empty_path(text: str) -> Path:
+    if not text:
+        raise ArgumentTypeError("got '', expected the name of a directory")
+    return Path(text)
+
+
 def _existing(path: Path, refusal: str) -> Path:
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:
+        found = False
+    if not found:
         raise UserError(refusal)
-    if not os.access(path, os.R_OK):
-        raise UserError(f"{path}: cannot be read")
     return path
 
 
 def _our_words(message: str) -> str:
     """Return jsonargparse's message about a value, with the flag's name and what a person would call its type."""
-    found = re.search(r'Parser key "(\w+)": Expected an? (.*?)\. Got value: (.*)', message)
-    if not found:
+    found = re.search(r'Parser key "(\w+)"', message)
+    if not found or found[1] not in (hints := get_type_hints(Config)):
         return message
-    name, expected, got = found.groups()
-    for pattern, words in TYPE_WORDS:
-        expected = re.sub(pattern, words, expected)
-    return f"--{name.replace('_', '-')}: got {got}, expected {expected}"
+    hint = hints[found[1]]
+    expected = TYPE_WORDS.get(hint) or f"one of {', '.join(get_args(hint))}"
+    got = re.search(r"(?:Got|Given) value: (\S*)", message)
+    return f"--{found[1].replace('_', '-')}: got {got[1] if got else repr('')}, expected {expected}"
 
 
 def _one_line(text: str) -> str:
@@ -184,7 +208,12 @@ def _one_line(text: str) -> str:
 
 
 def run_refusing(command: Callable[[], int]) -> int:
-    """Run a command that needs no MPI; print a ``UserError`` as one line and return exit code 2."""
+    """Run a command that needs no MPI; print a ``UserError`` as one line and return exit code 2.
+
+    Under a launcher its first process alone does the work.
+    """
+    if launched_rank(os.environ) > 0:
+        return EXIT_DONE
     try:
         return command()
     except UserError as error:

@@ -58,13 +58,13 @@ class World:
 
     def gather_text(self, text: str) -> list[str]:
         """Return every rank's text, in rank order, on every rank. Collective: all ranks."""
-        sent = np.frombuffer(text.encode(), np.uint8)
+        sent = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
         counts = np.empty(self.size, np.int64)
         self._comm.Allgather(np.array([sent.size], np.int64), counts)
         received = np.empty(int(counts.sum()), np.uint8)
         self._comm.Allgatherv(sent, [received, counts])
         pieces = np.split(received, np.cumsum(counts)[:-1])
-        return [piece.tobytes().decode() for piece in pieces]
+        return [piece.tobytes().decode(errors="surrogateescape") for piece in pieces]
 
     def agree(self, step: Callable[[], T]) -> T:
         """Run a step that may refuse its input; where one rank refuses, all do. Collective: all ranks.

@@ -51,8 +51,8 @@ def make_environment(env_id: str) -> gymnasium.Env:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return gymnasium.make(env_id)
-    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # an environment's own constructor may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(
             f"--env-id: got {env_id!r}, expected an environment that Gymnasium can make ({reason})"
         ) from error
@@ -80,6 +80,10 @@ def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: Poli
             f"--env-id: {environment.env_id} observes {env.observation_space}, expected a box of numbers, "
             "or a dictionary with a box named 'image'"
         )
+    if 0 in box.shape:
+        raise UserError(
+            f"--env-id: {environment.env_id} observes {env.observation_space}, expected at least one number"
+        )
     return PolicySpec(
         obs_shape=tuple(map(int, box.shape)),
         hidden_sizes=policy.policy_hidden_sizes,
@@ -87,6 +91,7 @@ def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: Poli
         activation=policy.policy_activation,
         observation_key=key,
         observation_scale=environment.observation_scale,
+        max_episode_steps=environment.max_episode_steps,
     )
 
 

@@ -34,9 +34,10 @@ def run_episode(
     *,
     seed: int,
     rng: np.random.Generator,
-    max_steps: int,
 ) -> Trajectory:
     """Play one episode, drawing each action from π(a|s) = softmax(W2·act(W1·s + b1) + b2).
+
+    It ends by itself, or is cut after ``spec.max_episode_steps``.
 
     Args:
         env: is reset first.
@@ -44,7 +45,6 @@ def run_episode(
         spec: of the policy.
         seed: for ``env.reset``.
         rng: for the actions; one uniform number a step.
-        max_steps: the episode is cut after so many.
 
     Returns:
         The trajectory.
@@ -52,7 +52,7 @@ def run_episode(
     observation, _ = env.reset(seed=seed)
     observations, actions, rewards = [], [], []
     terminated = False
-    for _ in range(max_steps):
+    for _ in range(spec.max_episode_steps):
         obs = flatten_observation(observation, spec)
         action = sample_action(mlp.forward(layers, spec.activation, obs)[-1], rng.random())
         observation, reward, terminated, truncated, _ = env.step(action)

@@ -21,7 +21,6 @@ from qtrl_hpc.inference import Policy, checked_device
 from qtrl_hpc.policy_file import PolicyFile
 
 CONFIDENCE = 0.95
-MAX_STEPS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ def command(argv: list[str]) -> int:
             f"{options.policy}: names the environment {file.env_id!r}, whose module would be imported; "
             f"expected --env-id {file.env_id} from you, if you trust it"
         )
-    env_id = options.env_id or file.env_id
+    env_id = file.env_id if options.env_id is None else options.env_id
     env = make_environment(env_id)
     check_fits(env, file.spec, env_id, str(options.policy))
     policy = Policy(file.spec, file.theta).to(checked_device(options.device))
@@ -84,41 +83,50 @@ def evaluate(
         seed: of every random stream.
         greedy: take the most probable action, rather than draw one.
     """
-    rewards, lengths, successes = [], [], []
     numbers = range(episodes)
+    shown = track(numbers, "evaluating", transient=True) if sys.stdout.isatty() else numbers
+    played = [play_episode(policy, env, seed, episode, greedy=greedy) for episode in shown]
+    rewards = np.array([reward for reward, _, _ in played])
     threshold = env.spec.reward_threshold if env.spec else None
-    success_means = f"a return of at least {threshold}" if threshold is not None else "a return above 0"
-    for episode in track(numbers, "evaluating", transient=True) if sys.stderr.isatty() else numbers:
-        rng = np.random.default_rng(seed_sequence(seed, Purpose.EVALUATION_ACTIONS, 0, episode))
-        obs, _ = env.reset(seed=reset_seed(seed_sequence(seed, Purpose.EVALUATION_ENVIRONMENT, 0, episode)))
-        total, info = 0.0, dict[str, Any]()
-        for length in range(1, MAX_STEPS + 1):  # noqa: B007
-            action = policy.act(obs) if greedy else policy.sample(obs, rng)
-            obs, reward, terminated, truncated, info = env.step(action)
-            total += float(reward)
-            if terminated or truncated:
-                break
-        rewards.append(total)
-        lengths.append(length)
-        if "is_success" in info:
-            success_means = "the environment's own is_success"
-            successes.append(bool(info["is_success"]))
-        else:
-            successes.append(total >= threshold if threshold is not None else total > 0.0)
-    low, high = bootstrap_interval(np.array(rewards), seed)
+    if played[0][2] is not None:
+        success_means, successes = "the environment's own is_success", np.array([own for _, _, own in played], bool)
+    elif threshold is not None:
+        success_means, successes = f"a return of at least {threshold}", rewards >= threshold
+    else:
+        success_means, successes = "a return above 0", rewards > 0.0
+    low, high = bootstrap_interval(rewards, seed)
     return Evaluation(
         policy=str(source),
         env_id=env_id,
         episodes=episodes,
         seed=seed,
         greedy=greedy,
-        reward_mean=float(np.mean(rewards)),
+        reward_mean=float(rewards.mean()),
         reward_low=low,
         reward_high=high,
-        success_rate=float(np.mean(successes)),
+        success_rate=float(successes.mean()),
         success_means=success_means,
-        episode_length_mean=float(np.mean(lengths)),
+        episode_length_mean=float(np.mean([length for _, length, _ in played])),
     )
+
+
+def play_episode(
+    policy: Policy, env: gymnasium.Env, seed: int, episode: int, *, greedy: bool
+) -> tuple[float, int, bool | None]:
+    """Play one episode, to its end or to ``policy.spec.max_episode_steps``.
+
+    Returns:
+        Sum of rewards, number of steps, and the environment's own ``is_success`` where it tells.
+    """
+    rng = np.random.default_rng(seed_sequence(seed, Purpose.EVALUATION_ACTIONS, 0, episode))
+    obs, _ = env.reset(seed=reset_seed(seed_sequence(seed, Purpose.EVALUATION_ENVIRONMENT, 0, episode)))
+    total, length, over = 0.0, 0, False
+    info: dict[str, Any] = {}
+    while not over and length < policy.spec.max_episode_steps:
+        action = policy.act(obs) if greedy else policy.sample(obs, rng)
+        obs, reward, terminated, truncated, info = env.step(action)
+        total, length, over = total + float(reward), length + 1, terminated or truncated
+    return total, length, info.get("is_success")
 
 
 def bootstrap_interval(rewards: NDArray[np.float64], seed: int) -> tuple[float | None, float | None]:

@@ -34,14 +34,12 @@ def export(argv: list[str]) -> int:
         raise UserError(f"--output: got {output}, expected a name that ends in .h5")
     if not output.parent.is_dir():
         raise UserError(f"--output: got {output}, whose folder does not exist")
-    source = options.source / NEWEST if options.source.is_dir() else options.source
-    if output.exists() and output.resolve() == source.resolve():
-        raise UserError(f"--output: got {output}, which is the checkpoint itself")
-    checkpoint = Checkpoint.load(source)
+    checkpoint = Checkpoint.load(options.source / NEWEST if options.source.is_dir() else options.source)
     policy = policy_from(checkpoint)
     try:
+        _check_replaceable(output)
         policy.save(output)
-    except PermissionError as error:
+    except OSError as error:
         raise UserError(f"--output: got {output}, which cannot be written ({error.strerror})") from error
     sizes = "-".join(map(str, policy.spec.sizes))
     print(
@@ -49,6 +47,16 @@ def export(argv: list[str]) -> int:
         f"{checkpoint.num_agents} agents in {policy.env_id}\n  next  python -m qtrl_hpc.evaluate {output}"
     )
     return EXIT_DONE
+
+
+def _check_replaceable(output: Path) -> None:
+    """Refuse to overwrite anything but a policy file."""
+    if not output.exists():
+        return
+    try:
+        PolicyFile.load(output)
+    except UserError as error:
+        raise UserError(f"--output: got {output}, which exists and is no policy file that could be replaced") from error
 
 
 def policy_from(checkpoint: Checkpoint) -> PolicyFile:

@@ -1,8 +1,10 @@
 """Configuration -> generator."""
 
+import os
 from collections.abc import Callable
 
 from qtrl_hpc.config import Config
+from qtrl_hpc.errors import UserError
 from qtrl_hpc.generator import ClassicalGenerator, Feature, Generator, Pullback, QuantumGenerator
 from qtrl_hpc.mapping import Mapping
 from qtrl_hpc.policy import PolicySpec
@@ -30,10 +32,14 @@ def make_generator(config: Config, spec: PolicySpec, stopwatch: Stopwatch | None
         config: of the run.
         spec: of the policy; k = ``spec.num_parameters``.
         stopwatch: takes the seconds spent in "circuit", "mapping" and "gradient".
+
+    Raises:
+        UserError: the machine's memory cannot hold it.
     """
     if config.policy == "classical":
         return ClassicalGenerator(spec.sizes)
     num_qubits = num_qubits_for(spec.num_parameters)
+    _check_memory(num_qubits, spec.num_parameters, config.mapping_hidden_sizes)
     qpu = QPUS[config.qpu](Ansatz(num_qubits=num_qubits, num_layers=config.layers), config.threads)
     mapping = Mapping(
         num_qubits=num_qubits,
@@ -43,6 +49,18 @@ def make_generator(config: Config, spec: PolicySpec, stopwatch: Stopwatch | None
     )
     feature = Feature(a=config.feature_a, b=config.feature_b, c=config.feature_c)
     return QuantumGenerator(qpu, GRADIENTS[config.gradient](qpu), feature, mapping, stopwatch)
+
+
+def _check_memory(num_qubits: int, num_rows: int, mapping_hidden_sizes: tuple[int, ...]) -> None:
+    """Refuse what cannot fit: four statevectors, and four arrays of the mapping model's activations."""
+    units = num_qubits + 1 + sum(mapping_hidden_sizes) + 1
+    needed = 4 * 16 * 2**num_qubits + 4 * 8 * num_rows * units
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise UserError(
+            f"--policy-hidden-sizes: {num_rows} weights on {num_qubits} qubits need about {needed / 2**30:.0f} GiB of "
+            f"memory a rank, expected at most the {present / 2**30:.0f} GiB of this machine"
+        )
 
 
 def describe(config: Config, spec: PolicySpec, num_trained: int) -> str:

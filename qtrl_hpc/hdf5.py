@@ -1,14 +1,18 @@
-"""HDF5 files that are written whole or not at all, and read only where they are what they say."""
+"""HDF5 files that are written whole or not at all, and read only where they are what they say.
+
+HDF5 works on memory alone; the disk sees plain bytes. So a full disk is an ordinary ``OSError``, and no lock of HDF5's
+is ever asked of a network file system.
+"""
 
 import hashlib
-import os
-import tempfile
+import io
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrl_hpc import files
 from qtrl_hpc.errors import UserError
 
 Attributes = dict[str, str | int]
@@ -16,10 +20,15 @@ Datasets = dict[str, NDArray[np.float64]]
 
 # HDF5 1.10's format: its checksums cover the metadata as well.
 _LIBVER = ("v110", "v110")
+_MOST_LINKS = 100
+
+
+class DamagedError(UserError):
+    """The file is not what it was when it was written."""
 
 
 def write(path: Path, *, format: str, format_version: int, attributes: Attributes, datasets: Datasets) -> None:
-    """Write a file beside ``path``, sync it, and rename it: whoever reads sees the old file or the new one, whole.
+    """Write a file atomically (``files.replace``).
 
     Args:
         path: of the file; its folder exists.
@@ -29,108 +38,122 @@ def write(path: Path, *, format: str, format_version: int, attributes: Attribute
         datasets: by absolute name, float64.
     """
     attributes = {**attributes, "format": format, "format_version": format_version}
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w", libver=_LIBVER) as file:
-            for name, values in datasets.items():
-                file.create_dataset(name, data=np.ascontiguousarray(values, np.float64))
-            for name, value in attributes.items():
-                file.attrs[name] = value
-            file.attrs["digest"] = content_digest(attributes, datasets)
-        os.chmod(temporary, 0o666 & ~_umask())
-        sync(Path(temporary))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+    memory = io.BytesIO()
+    with h5py.File(memory, "w", libver=_LIBVER) as file:
+        for name, values in datasets.items():
+            file.create_dataset(name, data=np.ascontiguousarray(values, np.float64))
+        for name, value in attributes.items():
+            file.attrs[name] = _stored(value)
+        file.attrs["digest"] = _stored(content_digest(attributes, datasets))
+    files.replace(path, memory.getvalue())
 
 
 def read(path: Path, *, format: str, format_version: int) -> tuple[Attributes, Datasets]:
     """Read a file that ``write`` wrote.
 
+    Args:
+        path: of the file.
+        format: that it must have.
+        format_version: the newest that can be read.
+
     Raises:
-        UserError: there is none, it is of another kind or a newer version, or it is damaged; the text names the file.
+        DamagedError: it is not as it was written; the text names the file.
+        UserError: it is missing or cannot be read, of another kind, or of a newer version.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file, expected a {format} file")
     try:
-        with h5py.File(path, "r") as file:
-            attributes = {name: _plain(value) for name, value in file.attrs.items()}
-            found = attributes.pop("format", None)
-            if found != format:
-                kind = f"a {found} file" if isinstance(found, str) else "an HDF5 file of another kind"
-                raise UserError(f"{path}: got {kind}, expected a {format} file")
-            version = attributes.pop("format_version", None)
-            if not isinstance(version, int) or version > format_version:
-                raise UserError(
-                    f"{path}: got format version {version}, expected at most {format_version}: "
-                    "a newer qtrl_hpc wrote it, update yours"
-                )
+        content = path.read_bytes()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "there is no such file" if missing else f"cannot be read ({error.strerror})"
+        raise UserError(f"{path}: {reason}, expected a {format} file") from error
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            attributes = {name: _attribute(file, name) for name in file.attrs}
+            _check_kind(path, attributes, format, format_version)
             digest = attributes.pop("digest", None)
-            datasets = _datasets(file, "", path.stat().st_size)
+            datasets = _datasets(file, len(content))
     except UserError:
         raise
     except Exception as error:  # h5py raises almost anything on a damaged file
-        raise UserError(f"{path}: is damaged or no HDF5 file, expected a {format} file ({_one_line(error)})") from error
-    if digest != content_digest({**attributes, "format": format, "format_version": version}, datasets):
-        raise UserError(f"{path}: is damaged: its contents do not have the digest that it was written with")
-    return attributes, datasets
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedError(f"{path}: is damaged or no HDF5 file, expected a {format} file ({reason})") from error
+    if digest != content_digest(attributes, datasets):
+        raise DamagedError(f"{path}: is damaged: its contents do not have the digest that it was written with")
+    return {name: value for name, value in attributes.items() if name not in ("format", "format_version")}, datasets
 
 
 def content_digest(attributes: Attributes, datasets: Datasets) -> str:
-    """Return the SHA-256 of names, shapes and values, in name order, as 64 hexadecimal digits."""
+    """Return the SHA-256, in hexadecimal, of all attributes and datasets, each in the order of names.
+
+    An attribute gives the line "name=value", a dataset the line "name AxB" (its shape) and its little-endian float64s.
+    """
     digest = hashlib.sha256()
     for name in sorted(attributes):
-        digest.update(f"{name}={attributes[name]!r}\n".encode())
+        digest.update(f"{name}={attributes[name]}\n".encode())
     for name in sorted(datasets):
         values = np.ascontiguousarray(datasets[name], "<f8")
-        digest.update(f"{name.strip('/')}{values.shape}\n".encode())
+        digest.update(f"{name} {'x'.join(map(str, values.shape))}\n".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
 
 
-def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _check_kind(path: Path, attributes: Attributes, format: str, format_version: int) -> None:
+    found, version = attributes.get("format"), attributes.get("format_version")
+    if found != format:
+        named = isinstance(found, str) and found.isprintable()
+        kind = f"a {found} file" if named else "an HDF5 file of another kind"
+        raise UserError(f"{path}: got {kind}, expected a {format} file")
+    if not isinstance(version, int) or version > format_version:
+        raise UserError(
+            f"{path}: got format version {version!r}, expected at most {format_version}: "
+            "a newer qtrl_hpc wrote it, update yours"
+        )
 
 
-def _datasets(group: h5py.Group, prefix: str, file_size: int) -> Datasets:
-    """Return all float64 arrays below a group; refuse what could point elsewhere or claim more than the file holds."""
+def _datasets(file: h5py.File, file_size: int) -> Datasets:
+    """Return all float64 arrays; refuse what points elsewhere, or claims more bytes together than the file has."""
     found: Datasets = {}
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{prefix}/{name} is a link")
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            found.update(_datasets(item, f"{prefix}/{name}", file_size))
-        elif item.dtype != np.float64 or item.chunks is not None or item.external is not None or item.is_virtual:
-            raise ValueError(f"{prefix}/{name} is not a plain float64 array")
-        elif item.nbytes > file_size:
-            raise ValueError(f"{prefix}/{name} claims more bytes than the file has")
-        else:
+    links, claimed, groups = 0, 0, [("", file)]
+    while groups:
+        prefix, group = groups.pop()
+        for name in group:
+            links += 1
+            if links > _MOST_LINKS:
+                raise ValueError(f"it holds more than {_MOST_LINKS} names")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{prefix}/{name} is a link")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                groups.append((f"{prefix}/{name}", item))
+                continue
+            if not isinstance(item, h5py.Dataset) or item.dtype != np.float64 or item.shape is None:
+                raise ValueError(f"{prefix}/{name} is no float64 array")
+            if item.chunks is not None or item.external is not None or item.is_virtual:
+                raise ValueError(f"{prefix}/{name} is not stored as one piece")
+            claimed += item.nbytes
+            if claimed > file_size:
+                raise ValueError(f"{prefix}/{name} claims more bytes than the file has")
             found[f"{prefix}/{name}"] = np.asarray(item[()])
     return found
 
 
-def _plain(value: object) -> str | int:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, np.integer):
+def _stored(value: str | int) -> np.ndarray | int:
+    """Return text as HDF5's text of fixed length, which stands in the header with its checksum.
+
+    Text of variable length stands in the global heap, which has none: a flipped bit there can make HDF5 loop for ever.
+    """
+    if not isinstance(value, str):
         return int(value)
-    raise ValueError(f"an attribute holds {type(value).__name__}")
+    encoded = value.encode()
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(1, len(encoded))))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _attribute(file: h5py.File, name: str) -> str | int:
+    kind = file.attrs.get_id(name)
+    if kind.shape != () or kind.get_type().get_class() not in (h5py.h5t.STRING, h5py.h5t.INTEGER):
+        raise ValueError(f"attribute {name} is neither text nor a whole number")
+    if kind.get_type().get_class() == h5py.h5t.INTEGER:
+        return int(file.attrs[name])
+    if kind.get_type().is_variable_str():
+        raise ValueError(f"attribute {name} is text of variable length")
+    return bytes(file.attrs[name]).decode()

@@ -110,6 +110,8 @@ def checked_device(device: str) -> torch.device:
     """
     try:
         chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise RuntimeError("no device that policies run on")
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:120]

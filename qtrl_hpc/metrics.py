@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from qtrl_hpc import files
 from qtrl_hpc.launcher import is_launched
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -27,15 +28,18 @@ class MetricsFile:
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
         if path.exists():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if _update_of(line) <= keep_until]
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_text("".join(kept))
-            os.replace(temporary, path)
+            kept = [line for line in path.read_bytes().splitlines(keepends=True) if _update_of(line) <= keep_until]
+            files.replace(path, b"".join(kept))
         self._file: TextIO = path.open("a", buffering=1)
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one update's object."""
         self._file.write(json.dumps(row) + "\n")
+
+    def sync(self) -> None:
+        """Wait until all lines are on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 class ProgressDisplay:
@@ -100,7 +104,7 @@ def terminal() -> TextIO | None:
     if not is_launched(os.environ):
         return sys.stdout if sys.stdout.isatty() else None
     try:
-        handle = os.open(f"/proc/{os.getppid()}/fd/1", os.O_WRONLY | os.O_NOCTTY)
+        handle = os.open(f"/proc/{os.getppid()}/fd/1", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:
         return None
     if os.isatty(handle):
@@ -109,14 +113,14 @@ def terminal() -> TextIO | None:
     return None
 
 
-def recent_reward(path: Path, updates: int) -> float:
-    """Return the mean of ``reward_mean`` over the last so many lines of a ``metrics.jsonl``; NaN where it is empty."""
+def recent_reward(path: Path, updates: int) -> tuple[float, int]:
+    """Return the mean of ``reward_mean`` over the last lines of a ``metrics.jsonl``, and how many there were."""
     lines = path.read_text().splitlines()[-updates:] if path.exists() else []
     rewards = [json.loads(line)["reward_mean"] for line in lines]
-    return sum(rewards) / len(rewards) if rewards else float("nan")
+    return (sum(rewards) / len(rewards) if rewards else float("nan")), len(rewards)
 
 
-def _update_of(line: str) -> float:
+def _update_of(line: bytes) -> float:
     try:
         return int(json.loads(line)["update"])
     except (ValueError, KeyError, TypeError):  # a line that a kill cut short

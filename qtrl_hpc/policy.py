@@ -38,8 +38,11 @@ class PolicySpec:
     observation_scale: float
     """The flattened observation is multiplied by this."""
 
+    max_episode_steps: int = 10_000
+    """An episode that has not ended by itself is cut after so many steps."""
+
     def __post_init__(self) -> None:
-        for sizes in (self.obs_shape, self.hidden_sizes, (self.num_actions,)):
+        for sizes in (self.obs_shape, self.hidden_sizes, (self.num_actions, self.max_episode_steps)):
             if not isinstance(sizes, tuple) or not all(type(size) is int and size > 0 for size in sizes):
                 raise ValueError(f"policy sizes: got {sizes!r}, expected whole numbers of at least 1")
         if self.activation not in ACTIVATIONS:

@@ -23,8 +23,11 @@ def versions() -> dict[str, str]:
 
 def git_revision() -> str:
     """Return the commit of the checkout that the package runs from, with "-dirty" where it was changed."""
-    command = ["git", "-C", str(Path(qtrl_hpc.__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    checkout = Path(qtrl_hpc.__file__).parent.parent
+    if not (checkout / ".git").exists():
+        return "not in a git checkout"
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return "not in a git checkout"
+        return "unknown"

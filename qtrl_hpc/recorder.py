@@ -45,14 +45,14 @@ class Recorder:
         self._display.show(row["update"], row["reward_mean"])
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write the newest checkpoint."""
+        """Write the newest checkpoint, the metrics up to it first."""
+        self._metrics.sync()
         save_newest(checkpoint, self.directory.path)
 
     def summary(self, update: int, resume_command: str | None) -> str:
         """Return what was done, where the files are, and the next command."""
         path: Path = self.directory.path
-        recent = min(RECENT_UPDATES, update)
-        reward = recent_reward(path / METRICS, recent)
+        reward, recent = recent_reward(path / METRICS, RECENT_UPDATES)
         head = "stopped after" if resume_command else "done:"
         following = resume_command or f"python -m qtrl_hpc.export {path} --output {path / 'policy.h5'}"
         return "\n".join(

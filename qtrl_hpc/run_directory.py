@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from qtrl_hpc.checkpoint import NEWEST, Checkpoint, TrainingState, checkpoints, load_newest
+from qtrl_hpc import files
+from qtrl_hpc.checkpoint import NEWEST, Checkpoint, TrainingState, checkpoints, load_newest, name_newest
 from qtrl_hpc.config import TOPICS, Config
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.policy import PolicySpec
@@ -32,12 +33,13 @@ class RunDirectory:
     def __init__(self, path: Path, *, resume: bool) -> None:
         self.path = path
         self.warnings: list[str] = []
-        if resume:
-            if not (path / CONFIG).is_file():
-                raise UserError(f"--run-dir: got {path}, which holds no run, expected one to --resume")
-        elif holds_run(path):
-            raise UserError(f"--run-dir: got {path}, which holds a run; add --resume to go on with it, or name another")
         try:
+            if resume and not checkpoints(path):
+                raise UserError(f"--run-dir: got {path}, which holds no checkpoint, expected a run to --resume")
+            if not resume and holds_run(path):
+                raise UserError(
+                    f"--run-dir: got {path}, which holds a run; add --resume to go on with it, or name another"
+                )
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -45,6 +47,8 @@ class RunDirectory:
         self._take_lock()
         if not resume and holds_run(path):
             raise UserError(f"--run-dir: got {path}, in which another run has just been started")
+        for leftover in path.glob(".*.tmp"):  # of a run that was killed while writing
+            leftover.unlink()
 
     def _take_lock(self) -> None:
         try:
@@ -52,52 +56,71 @@ class RunDirectory:
         except BlockingIOError:
             raise UserError(f"--run-dir: got {self.path}, which belongs to a run still going on") from None
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise
             self.warnings.append(f"{self.path}: its file system has no locks, so a second run in it would go unnoticed")
 
     def write_config(self, config: Config) -> None:
-        """Write ``config.yaml``, the mark of a run; a resumed run's may have another number of updates."""
-        temporary = self.path / f".{CONFIG}.tmp"
-        temporary.write_text(config_yaml(config))
-        os.replace(temporary, self.path / CONFIG)
+        """Write ``config.yaml``."""
+        files.replace(self.path / CONFIG, config_yaml(config).encode())
 
-    def resume(self, config: Config, num_agents: int, spec: PolicySpec, initial: TrainingState) -> Checkpoint | None:
-        """Return the newest whole checkpoint, if this run may go on from it; None if it was stopped before its first.
+    def resume(
+        self, config: Config, *, num_agents: int, world_size: int, spec: PolicySpec, initial: TrainingState
+    ) -> Checkpoint:
+        """Return the newest whole checkpoint, if this run may go on from it; set aside the damaged ones before it.
 
         Args:
             config: of the run that resumes.
             num_agents: of the run that resumes.
+            world_size: of the run that resumes.
             spec: of its policy.
             initial: a state of the sizes that it needs.
 
         Raises:
-            UserError: none can be read, or it is of another configuration, policy or number of agents.
+            UserError: none is whole, or it is of another configuration, policy or number of agents.
         """
-        if not checkpoints(self.path):
-            self.warnings.append(f"{self.path}: holds no checkpoint yet; starting from update 0")
-            return None
-        checkpoint, damaged = load_newest(self.path)
-        self.warnings += [f"{line}; going on from update {checkpoint.state.update}" for line in damaged]
-        source = str(self.path / NEWEST)
-        config.check_resumes(checkpoint.config, source)
-        if num_agents != checkpoint.num_agents:
-            raise UserError(
-                f"--agents-per-rank: ranks times agents make {num_agents}, expected {checkpoint.num_agents} agents "
-                f"as in {source}, which --resume goes on from"
+        path, checkpoint, damaged = load_newest(self.path)
+        _check_continues(path, checkpoint, config, num_agents, spec, initial)
+        done = checkpoint.state.update
+        for each, reason in damaged.items():
+            self.warnings.append(f"{reason}; set aside as {each.name}.damaged, going on from update {done}")
+            os.replace(each, each.with_name(f"{each.name}.damaged"))
+        if path.name != NEWEST:
+            name_newest(path)
+        if world_size != checkpoint.world_size and config.reduction != "ordered":
+            self.warnings.append(
+                f"the run had {checkpoint.world_size} rank(s) and now has {world_size}: sums are taken in another "
+                "order, so the last bits may differ from a run that was not stopped (--reduction ordered avoids it)"
             )
-        found = checkpoint.state.Theta
-        if spec != checkpoint.policy_spec or (found.vector.size, found.num_angles) != (
-            initial.Theta.vector.size,
-            initial.Theta.num_angles,
-        ):
-            raise UserError(f"{source}: is of a policy or circuit of other sizes than this configuration makes")
+        if config != checkpoint.config:
+            self.write_config(config)
         return checkpoint
 
 
 def holds_run(path: Path) -> bool:
-    """Return whether a directory holds anything that a run writes."""
-    return any((path / name).exists() for name in (CONFIG, METRICS, NEWEST)) or any(path.glob("checkpoint-*.h5*"))
+    """Return whether a directory holds results of a run."""
+    metrics = path / METRICS
+    return bool(checkpoints(path)) or (metrics.exists() and metrics.stat().st_size > 0)
+
+
+def _check_continues(
+    path: Path, checkpoint: Checkpoint, config: Config, num_agents: int, spec: PolicySpec, initial: TrainingState
+) -> None:
+    """Refuse a checkpoint of another configuration, policy or number of agents, or one that is further already."""
+    config.check_resumes(checkpoint.config, str(path))
+    if num_agents != checkpoint.num_agents:
+        raise UserError(
+            f"--agents-per-rank: ranks times agents make {num_agents}, expected {checkpoint.num_agents} agents "
+            f"as in {path}, which --resume goes on from"
+        )
+    if config.updates < checkpoint.state.update:
+        raise UserError(
+            f"--updates: got {config.updates}, expected at least {checkpoint.state.update}, which {path} has done"
+        )
+    found = checkpoint.state.Theta
+    sizes = (initial.Theta.vector.size, initial.Theta.num_angles)
+    if spec != checkpoint.policy_spec or (found.vector.size, found.num_angles) != sizes:
+        raise UserError(f"{path}: is of a policy or circuit of other sizes than this configuration makes")
 
 
 def config_yaml(config: Config) -> str:

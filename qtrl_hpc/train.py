@@ -36,14 +36,20 @@ def main(argv: list[str] | None = None) -> NoReturn:
         if launched_rank(os.environ) == 0:
             print_train_help()
         sys.exit(EXIT_DONE)
+    stop = StopRequest()
     launch(
         lambda: parse_train(arguments).to_json(),
-        lambda world, text: train(world, TrainOptions.from_json(text)),
+        lambda world, text: train(world, TrainOptions.from_json(text), stop),
     )
 
 
-def train(world: World, options: TrainOptions) -> int:
+def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
     """Train from the start, or from the newest checkpoint. Collective: all ranks.
+
+    Args:
+        world: of the run.
+        options: the same on every rank.
+        stop: whether this rank was asked to stop.
 
     Returns:
         ``EXIT_DONE``, or ``EXIT_STOPPED`` where a signal stopped it with a checkpoint written.
@@ -52,11 +58,11 @@ def train(world: World, options: TrainOptions) -> int:
         AgreedError: the options do not fit the environment, the run directory or its checkpoint.
         TrainingError: a gradient is not finite, or the ranks no longer agree.
     """
-    config, stopwatch, stop = options.config, Stopwatch(), StopRequest()
+    config, stopwatch = options.config, Stopwatch()
     threadpool_limits(config.threads)
     environments = world.agree(lambda: [make_environment(config.env_id) for _ in range(config.agents_per_rank)])
     spec = world.agree(lambda: policy_spec(environments[0], config, config))
-    generator = make_generator(config, spec, stopwatch)
+    generator = world.agree(lambda: make_generator(config, spec, stopwatch))
     agents = Agents(config, spec, environments, first_agent=world.rank * config.agents_per_rank)
     state = initial_state(generator, config)
     directory = world.agree(lambda: RunDirectory(options.run_dir, resume=options.resume) if world.rank == 0 else None)
@@ -65,6 +71,8 @@ def train(world: World, options: TrainOptions) -> int:
     recorder = Recorder(directory, state.update, config.updates) if directory else None
     if directory:
         _introduce(world, options, directory, spec, state)
+    if recorder and not options.resume:
+        recorder.checkpoint(_checkpoint(world, config, spec, generator, state))
     with recorder or nullcontext():
         state = run_updates(world, config, spec, generator, agents, state, stop, stopwatch, recorder)
     done = state.update >= config.updates
@@ -105,6 +113,8 @@ def run_updates(
             total = Total(world.sum(rows, ordered=config.reduction == "ordered"))  # the one Allreduce
         _check_finite(world, rows, total, state.update)
         state = step(state, total, config, num_agents=world.size * config.agents_per_rank)  # Eq. 5
+        if not state.is_finite():
+            raise TrainingError(f"update {state.update}: the step makes Theta overflow; try a smaller --learning-rate")
         stopping = total["stop"] > 0
         if recorder:
             recorder.update(_metrics_row(world, config, state, total, stopwatch))
@@ -151,12 +161,13 @@ def _starting_state(
     """Return rank 0's state to start from, having marked the directory as a run; other ranks', the initial one."""
     if directory is None:
         return initial
-    if options.resume:
-        num_agents = world.size * options.config.agents_per_rank
-        checkpoint = directory.resume(options.config, num_agents, spec, initial)
-        initial = checkpoint.state if checkpoint else initial
-    directory.write_config(options.config)
-    return initial
+    if not options.resume:
+        directory.write_config(options.config)
+        return initial
+    num_agents = world.size * options.config.agents_per_rank
+    return directory.resume(
+        options.config, num_agents=num_agents, world_size=world.size, spec=spec, initial=initial
+    ).state
 
 
 def _same_everywhere(world: World, state: TrainingState) -> TrainingState:

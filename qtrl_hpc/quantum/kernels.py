@@ -6,6 +6,9 @@ order, qubit 0 least significant).
 The derivation is in docs/method.md.
 """
 
+import warnings
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -18,7 +21,19 @@ Row = NDArray[np.float64]
 _FAST = {"reassoc", "contract", "nsz"}
 
 
-@njit(cache=True)
+def _kernel(function: Callable) -> Callable:
+    """Compile with Numba, and keep the machine code on disk where any folder for it can be written."""
+    try:
+        return njit(cache=True, fastmath=_FAST)(function)
+    except RuntimeError:
+        warnings.warn(
+            "Numba finds no folder to cache machine code in: every start compiles anew (set NUMBA_CACHE_DIR)",
+            stacklevel=2,
+        )
+        return njit(fastmath=_FAST)(function)
+
+
+@_kernel
 def _strides(target: int, control: int) -> tuple[int, int, int]:
     """Return the higher and the lower of the bits that a gate tells apart, and the index of its control bit.
 
@@ -29,7 +44,7 @@ def _strides(target: int, control: int) -> tuple[int, int, int]:
     return max(target, control), min(target, control), 1 << control
 
 
-@njit(cache=True, fastmath=_FAST)
+@_kernel
 def _rotate(xr: Row, xi: Row, yr: Row, yi: Row, u00: complex, u01: complex, u10: complex, u11: complex) -> None:
     """Apply a 2×2 matrix to pairs (x, y) of amplitudes, in place: x ← u00·x + u01·y, y ← u10·x + u11·y."""
     ar, ai, br, bi = u00.real, u00.imag, u01.real, u01.imag
@@ -42,7 +57,7 @@ def _rotate(xr: Row, xi: Row, yr: Row, yi: Row, u00: complex, u01: complex, u10:
         yi[k] = cr * pi + ci * pr + dr * qi + di * qr
 
 
-@njit(cache=True, fastmath=_FAST)
+@_kernel
 def _overlaps(lr: Row, li: Row, xr: Row, xi: Row, yr: Row, yi: Row) -> tuple[complex, complex]:
     """Return Σ conj(λ)·x and Σ conj(λ)·y."""
     x_real = x_imag = y_real = y_imag = 0.0
@@ -54,7 +69,7 @@ def _overlaps(lr: Row, li: Row, xr: Row, xi: Row, yr: Row, yi: Row) -> tuple[com
     return complex(x_real, x_imag), complex(y_real, y_imag)
 
 
-@njit(cache=True)
+@_kernel
 def _apply(state: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int) -> None:
     """Apply the 2×2 matrix ``u`` to qubit ``target`` where ``control`` is 1, in place."""
     real, imag = state[0], state[1]
@@ -68,7 +83,7 @@ def _apply(state: NDArray[np.float64], u: NDArray[np.complex128], target: int, c
             _rotate(real[x], imag[x], real[y], imag[y], u00, u01, u10, u11)
 
 
-@njit(cache=True)
+@_kernel
 def _undo(
     state: NDArray[np.float64], cotangent: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int
 ) -> tuple[complex, complex, complex, complex]:
@@ -93,7 +108,7 @@ def _undo(
     return m00, m01, m10, m11
 
 
-@njit(cache=True)
+@_kernel
 def run(
     state: NDArray[np.float64],
     matrices: NDArray[np.complex128],
@@ -114,7 +129,7 @@ def run(
         _apply(state, matrices[g], targets[g], controls[g])
 
 
-@njit(cache=True)
+@_kernel
 def sweep(
     state: NDArray[np.float64],
     cotangent: NDArray[np.float64],
