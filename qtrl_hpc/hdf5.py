@@ -63,9 +63,7 @@ def read(path: Path, *, format: str, format_version: int) -> tuple[Attributes, D
     try:
         content = path.read_bytes()
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "there is no such file" if missing else f"cannot be read ({error.strerror})"
-        raise UserError(f"{path}: {reason}, expected a {format} file") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}), expected a {format} file") from error
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             attributes = {name: _attribute(file, name) for name in file.attrs}

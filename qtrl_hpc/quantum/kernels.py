@@ -21,6 +21,10 @@ Row = NDArray[np.float64]
 _FAST = {"reassoc", "contract", "nsz"}
 
 
+# Forced inline: left to the compiler, a kernel just compiled and the same one loaded from the disk gave other bits.
+_part = njit(forceinline=True, fastmath=_FAST)
+
+
 def _kernel(function: Callable) -> Callable:
     """Compile with Numba, and keep the machine code on disk where any folder for it can be written."""
     try:
@@ -33,7 +37,7 @@ def _kernel(function: Callable) -> Callable:
         return njit(fastmath=_FAST)(function)
 
 
-@_kernel
+@_part
 def _strides(target: int, control: int) -> tuple[int, int, int]:
     """Return the higher and the lower of the bits that a gate tells apart, and the index of its control bit.
 
@@ -44,7 +48,7 @@ def _strides(target: int, control: int) -> tuple[int, int, int]:
     return max(target, control), min(target, control), 1 << control
 
 
-@_kernel
+@_part
 def _rotate(xr: Row, xi: Row, yr: Row, yi: Row, u00: complex, u01: complex, u10: complex, u11: complex) -> None:
     """Apply a 2×2 matrix to pairs (x, y) of amplitudes, in place: x ← u00·x + u01·y, y ← u10·x + u11·y."""
     ar, ai, br, bi = u00.real, u00.imag, u01.real, u01.imag
@@ -57,7 +61,7 @@ def _rotate(xr: Row, xi: Row, yr: Row, yi: Row, u00: complex, u01: complex, u10:
         yi[k] = cr * pi + ci * pr + dr * qi + di * qr
 
 
-@_kernel
+@_part
 def _overlaps(lr: Row, li: Row, xr: Row, xi: Row, yr: Row, yi: Row) -> tuple[complex, complex]:
     """Return Σ conj(λ)·x and Σ conj(λ)·y."""
     x_real = x_imag = y_real = y_imag = 0.0
@@ -69,7 +73,7 @@ def _overlaps(lr: Row, li: Row, xr: Row, xi: Row, yr: Row, yi: Row) -> tuple[com
     return complex(x_real, x_imag), complex(y_real, y_imag)
 
 
-@_kernel
+@_part
 def _apply(state: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int) -> None:
     """Apply the 2×2 matrix ``u`` to qubit ``target`` where ``control`` is 1, in place."""
     real, imag = state[0], state[1]
@@ -83,7 +87,7 @@ def _apply(state: NDArray[np.float64], u: NDArray[np.complex128], target: int, c
             _rotate(real[x], imag[x], real[y], imag[y], u00, u01, u10, u11)
 
 
-@_kernel
+@_part
 def _undo(
     state: NDArray[np.float64], cotangent: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int
 ) -> tuple[complex, complex, complex, complex]:
