@@ -24,7 +24,7 @@ class Counter(gymnasium.Env):
         return np.array([self.steps]), 10 * self.steps, self.steps == self.terminate, self.steps == self.truncate, {}
 
 
-def spec_of(obs_shape, num_actions, key=None, scale=1.0):
+def spec_of(obs_shape, num_actions, key=None, scale=1.0, max_steps=50):
     return PolicySpec(
         obs_shape=obs_shape,
         hidden_sizes=(),
@@ -32,13 +32,14 @@ def spec_of(obs_shape, num_actions, key=None, scale=1.0):
         activation="relu",
         observation_key=key,
         observation_scale=scale,
+        max_episode_steps=max_steps,
     )
 
 
 def play_counter(env, max_steps=50):
-    spec = spec_of((1,), 2, scale=0.5)
+    spec = spec_of((1,), 2, scale=0.5, max_steps=max_steps)
     layers = policy_layers(np.zeros(4), spec)
-    return run_episode(env, layers, spec, seed=7, rng=np.random.default_rng(0), max_steps=max_steps)
+    return run_episode(env, layers, spec, seed=7, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_actions_follow_the_policy_at_each_observation():
     """Logits (0, 1000·(obs − 1.2)), obs = 0, 1/2, 1, 3/2 …: action 0 three times, then 1."""
     spec = spec_of((1,), 2, scale=0.5)
     layers = policy_layers(np.array([0, 1000.0, 0, -1200.0]), spec)
-    trajectory = run_episode(Counter(terminate=6), layers, spec, seed=0, rng=np.random.default_rng(0), max_steps=50)
+    trajectory = run_episode(Counter(terminate=6), layers, spec, seed=0, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(trajectory.actions, [0, 0, 0, 1, 1, 1])
 
 
@@ -96,7 +97,10 @@ def test_rounding_cannot_give_an_action_that_does_not_exist():
     assert sample_action(np.zeros(10), uniform) == 9
 
 
-ENVIRONMENTS = {"CartPole-v1": spec_of((4,), 2), "MiniGrid-Empty-5x5-v0": spec_of((7, 7, 3), 3, "image")}
+ENVIRONMENTS = {
+    "CartPole-v1": spec_of((4,), 2, max_steps=1000),
+    "MiniGrid-Empty-5x5-v0": spec_of((7, 7, 3), 3, "image", max_steps=1000),
+}
 
 
 def play(env_id, env, agent, episode, seed=0, scale=0.1):
@@ -109,7 +113,6 @@ def play(env_id, env, agent, episode, seed=0, scale=0.1):
         spec,
         seed=reset_seed(seed_sequence(seed, Purpose.ENVIRONMENT, *key)),
         rng=np.random.default_rng(seed_sequence(seed, Purpose.ACTIONS, *key)),
-        max_steps=1000,
     )
 
 

@@ -224,7 +224,7 @@ def test_local_job_hands_on_flags_and_takes_agents_and_run_dir(job):
 
 def test_local_job_resumes_a_run(job):
     (job.path / "runs/main").mkdir(parents=True)
-    (job.path / "runs/main/config.yaml").touch()
+    (job.path / "runs/main/checkpoint.h5").touch()
     assert job().wait(10) == 0
     assert job.log()[0].endswith("--run-dir runs/main --resume")
 
