@@ -149,13 +149,23 @@ def _config_parser() -> Any:
 def _file_values(path: Path) -> dict[str, Any]:
     """Return the values that a YAML file sets, each checked, so that a refusal can name the file."""
     try:
-        if not isinstance(yaml.safe_load(path.read_text()), dict):
+        written = yaml.safe_load(path.read_text())
+        if not isinstance(written, dict):
             raise UserError("expected a YAML file of lines KEY: VALUE")
+        _refuse_nulls(written)
         values = _parse_values([f"--config={path}"])
         _build(values)
     except (UserError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {_one_line(str(error))}") from None
     return values
+
+
+def _refuse_nulls(written: dict[str, Any]) -> None:
+    """Refuse a key without a value, which jsonargparse does not name, where null is no value of that key."""
+    hints = get_type_hints(Config)
+    for name, value in written.items():
+        if value is None and name in hints and type(None) not in get_args(hints[name]):
+            raise UserError(f"--{name.replace('_', '-')}: got {value}, expected {_in_words(hints[name])}")
 
 
 def _parse_values(argv: list[str]) -> dict[str, Any]:
@@ -197,10 +207,12 @@ def _our_words(message: str) -> str:
     found = re.search(r'Parser key "(\w+)"', message)
     if not found or found[1] not in (hints := get_type_hints(Config)):
         return message
-    hint = hints[found[1]]
-    expected = TYPE_WORDS.get(hint) or f"one of {', '.join(get_args(hint))}"
     got = re.search(r"(?:Got|Given) value: (\S*)", message)
-    return f"--{found[1].replace('_', '-')}: got {got[1] if got else repr('')}, expected {expected}"
+    return f"--{found[1].replace('_', '-')}: got {got[1] if got else repr('')}, expected {_in_words(hints[found[1]])}"
+
+
+def _in_words(hint: Any) -> str:
+    return TYPE_WORDS.get(hint) or f"one of {', '.join(get_args(hint))}"
 
 
 def _one_line(text: str) -> str:

@@ -161,6 +161,13 @@ def contents(directory):
     return {path.relative_to(directory): path.is_file() and path.read_bytes() for path in directory.rglob("*")}
 
 
+def damage(path):
+    """Cut a file in half, but not the others that share its bytes."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])
+
+
 def _mpirun():
     beside = Path(sys.executable).with_name("mpirun")
     return str(beside) if beside.exists() else "mpirun"

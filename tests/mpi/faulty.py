@@ -1,4 +1,7 @@
-"""CartPole that goes wrong on one rank at one of its episodes: QTRL_TEST_FAULT="raise 1 3" (what, rank, episode)."""
+"""CartPole that goes wrong on one rank at one of its episodes: QTRL_TEST_FAULT="raise 1 3" (what, rank, episode).
+
+Episode 0 is when it is made.
+"""
 
 import os
 import signal
@@ -12,10 +15,19 @@ RANK = os.environ.get("OMPI_COMM_WORLD_RANK", "0")
 class Faulty(gymnasium.Wrapper):
     def __init__(self, render_mode=None):
         super().__init__(gymnasium.make("CartPole-v1"))
-        self._episode, self._fault = 0, None
+        self._episode = 0
+        self._strike()
 
     def reset(self, *, seed=None, options=None):
         self._episode += 1
+        self._strike()
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action):
+        obs, reward, *rest = self.env.step(action)
+        return obs, float("nan") if self._fault == "nan" else reward, *rest
+
+    def _strike(self):
         what, rank, episode = os.environ.get("QTRL_TEST_FAULT", "none 0 0").split()
         self._fault = what if (RANK, self._episode) == (rank, int(episode)) else None
         if self._fault == "raise":
@@ -24,11 +36,6 @@ class Faulty(gymnasium.Wrapper):
             _drift()
         if self._fault and self._fault.startswith("SIG"):
             os.kill(os.getpid(), getattr(signal, self._fault))
-        return self.env.reset(seed=seed, options=options)
-
-    def step(self, action):
-        obs, reward, *rest = self.env.step(action)
-        return obs, float("nan") if self._fault == "nan" else reward, *rest
 
 
 def _drift():

@@ -1,0 +1,56 @@
+"""What World promises, tried on every rank; run by test_world.py under mpirun."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from qtrl_hpc.distributed import AgreedError, launch
+from qtrl_hpc.errors import TrainingError, UserError
+
+
+def check(world, text):
+    assert text == "parsed by rank 0"
+    assert world.size == 4
+    texts = world.gather_text("αβ" * world.rank)
+    assert texts == ["", "αβ", "αβαβ", "αβαβαβ"], texts
+
+    vector = np.full(3, float(world.rank))
+    world.broadcast(vector)
+    assert vector.tolist() == [0.0, 0.0, 0.0]
+
+    # Of these four the sum depends on the order: ((1 + 1e16) + 1) - 1e16 = 0, in exact arithmetic 2.
+    rows = np.array(
+        [[[1.0, 1.0], [1e16, 2.0]], [[1.0, 3.0], [-1e16, 4.0]], [[0.0, 5.0]] * 2, [[0.0, 6.0]] * 2][world.rank]
+    )
+    kept = rows.copy()
+    assert world.sum(rows, ordered=True).tolist() == [0.0, 32.0]
+    assert world.sum(rows, ordered=False)[1] == 32.0
+    assert (rows == kept).all()
+
+    assert world.agree(lambda: world.rank) == world.rank
+    with pytest.raises(AgreedError, match=r"^rank 2 refuses$"):
+        world.agree(lambda: refuse(world) if world.rank >= 2 else None)
+    assert world.from_first(lambda: f"rank {world.rank}") == "rank 0"
+
+    world.check_same("same", "the digest")
+    with pytest.raises(TrainingError, match="the digest differs between rank 0 and rank 3"):
+        world.check_same("same" if world.rank != 3 else "other", "the digest")
+    world.barrier()
+    print(f"rank {world.rank} is content", flush=True)
+    return 7
+
+
+def refuse(world):
+    raise UserError(f"rank {world.rank} refuses")
+
+
+def fail(world, text):
+    if world.rank == 1:
+        raise UserError("something only rank 1 knows")
+    world.barrier()
+    return 0
+
+
+if __name__ == "__main__":
+    launch(lambda: "parsed by rank 0", {"check": check, "fail": fail}[sys.argv[1]])

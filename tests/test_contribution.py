@@ -1,0 +1,53 @@
+"""What travels in the one reduction, and what its sum means."""
+
+import numpy as np
+import pytest
+
+from qtrl_hpc.agents import STATISTICS
+from qtrl_hpc.contribution import Total, pack
+from qtrl_hpc.stopwatch import PHASES
+
+SECONDS = {phase: float(number) for number, phase in enumerate(PHASES, start=1)}
+
+
+def rows(count, seed, *, stop=False, gradient=None):
+    rng = np.random.default_rng(seed)
+    d_Theta = [rng.normal(size=5) for _ in range(count)] if gradient is None else gradient
+    statistics = rng.random((count, len(STATISTICS)))
+    return d_Theta, statistics, pack(d_Theta, statistics, SECONDS, stop=stop)
+
+
+def test_sum_of_all_rows_holds_each_sum():
+    """Two ranks of two agents: sums over four agents, seconds and the stop flag once a rank."""
+    (g1, s1, first), (g2, s2, second) = rows(2, 0, stop=True), rows(2, 1)
+    total = Total(np.concatenate([first, second]).sum(axis=0))
+    np.testing.assert_allclose(total.gradient, np.sum([*g1, *g2], axis=0), atol=1e-15)
+    statistics = np.concatenate([s1, s2]).sum(axis=0)
+    np.testing.assert_allclose([total[name] for name in STATISTICS], statistics)
+    assert {phase: total[phase] for phase in PHASES[:-1]} == {phase: 2 * SECONDS[phase] for phase in PHASES[:-1]}
+    assert (total["stop"], total["non_finite"]) == (1.0, 0.0)
+
+
+def test_mean_is_over_episodes():
+    d_Theta, statistics = [np.zeros(3)], np.zeros((1, len(STATISTICS)))
+    statistics[0, STATISTICS.index("episodes")] = 4.0
+    statistics[0, STATISTICS.index("reward")] = 6.0
+    assert Total(pack(d_Theta, statistics, SECONDS, stop=False)[0]).mean("reward") == 1.5
+
+
+def test_buffer_is_contiguous_float64_of_one_width():
+    [few], [many] = rows(1, 0)[2:], rows(3, 0, stop=True)[2:]
+    assert few.dtype == many.dtype == np.float64
+    assert many.flags.c_contiguous
+    assert (many.shape[0], many.shape[1]) == (3, few.shape[1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["gradient", "statistics"])
+def test_number_that_is_not_finite_raises_the_flag_of_its_row(place, bad):
+    d_Theta, statistics = [np.zeros(3), np.zeros(3)], np.zeros((2, len(STATISTICS)))
+    (d_Theta[1] if place == "gradient" else statistics[1])[2] = bad
+    packed = pack(d_Theta, statistics, SECONDS, stop=False)
+    assert [Total(row)["non_finite"] for row in packed] == [0.0, 1.0]
+    with np.errstate(invalid="ignore"):
+        assert Total(packed.sum(axis=0))["non_finite"] == 1.0
