@@ -109,8 +109,8 @@ def asks_for_help(argv: list[str]) -> bool:
 
 
 def print_train_help() -> None:
-    """Print every flag of ``qtrl_hpc.train``, by topic."""
-    parser = _config_parser()
+    """Print every flag of ``qtrl_hpc.train``, by topic, with the defaults of the default preset."""
+    parser = _config_parser(parse_train([]).config)
     run = parser.add_argument_group("Where to start from, and where to write")
     run.add_argument("--preset", default=DEFAULT_PRESET, help=f"packaged configuration: {', '.join(preset_names())}")
     run.add_argument("--run-dir", default="runs/DATE-TIME-PRESET-SEED", help="directory of the run")
@@ -118,7 +118,7 @@ def print_train_help() -> None:
     parser.print_help()
 
 
-def _config_parser() -> Any:
+def _config_parser(defaults: Config | None = None) -> Any:
     import jsonargparse
     from docstring_parser import parse_from_object
 
@@ -130,7 +130,7 @@ def _config_parser() -> Any:
         allow_abbrev=False,
         print_config=None,
     )
-    parser.add_argument("--config", action="config", help="YAML file of any of the values below")
+    parser.add_argument("--config", action="config", help="YAML file of any of the values below; flags win over it")
     for topic in TOPICS:
         group = parser.add_argument_group((topic.__doc__ or "").splitlines()[0].rstrip("."))
         hints = get_type_hints(topic)
@@ -140,7 +140,7 @@ def _config_parser() -> Any:
                 group.add_argument(
                     f"--{field.name.replace('_', '-')}",
                     type=hints[field.name],
-                    default=field.default,
+                    default=getattr(defaults or topic, field.name),
                     help=helps.get(field.name),
                 )
     return parser

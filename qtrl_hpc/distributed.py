@@ -135,7 +135,8 @@ class World:
         """End every rank of the job at once, without waiting for any of them."""
         sys.stdout.flush()
         sys.stderr.flush()
-        self._comm.Abort(code)
+        if self.size > 1:
+            self._comm.Abort(code)
         os._exit(code)
 
     def finish(self) -> None:

@@ -73,7 +73,8 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
         _introduce(world, options, directory, spec, state)
     if recorder and not options.resume:
         recorder.checkpoint(_checkpoint(world, config, spec, generator, state))
-    with recorder or nullcontext():
+    # What is not finite is looked for, and named, by run_updates: NumPy need not warn of it.
+    with recorder or nullcontext(), np.errstate(over="ignore", invalid="ignore"):
         state = run_updates(world, config, spec, generator, agents, state, stop, stopwatch, recorder)
     done = state.update >= config.updates
     if recorder:
