@@ -196,7 +196,8 @@ def job(tmp_path):
 
     def start(*arguments, **variables):
         return subprocess.Popen(
-            ["bash", tmp_path / "jobs/local.sh", *arguments],
+            # A test run in the background may ignore HUP and INT, and what is ignored at its start a shell cannot trap.
+            ["env", "--default-signal=HUP,INT,TERM", "bash", tmp_path / "jobs/local.sh", *arguments],
             env={"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **variables},
             start_new_session=True,
         )
