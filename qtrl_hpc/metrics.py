@@ -107,6 +107,7 @@ def terminal() -> TextIO | None:
         handle = os.open(f"/proc/{os.getppid()}/fd/1", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:
         return None
+    os.set_blocking(handle, True)  # opened without waiting, lest it be a pipe that nobody reads
     if os.isatty(handle):
         return os.fdopen(handle, "w")
     os.close(handle)

@@ -47,8 +47,9 @@ class RunDirectory:
         self._take_lock()
         if not resume and holds_run(path):
             raise UserError(f"--run-dir: got {path}, in which another run has just been started")
-        for leftover in path.glob(".*.tmp"):  # of a run that was killed while writing
-            leftover.unlink()
+        for name in ("checkpoint", CONFIG, METRICS):
+            for leftover in path.glob(f".{name}*.tmp"):  # of a run that was killed while writing
+                leftover.unlink()
 
     def _take_lock(self) -> None:
         try:
