@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
@@ -101,8 +102,15 @@ def screen():
     """A terminal of 100 columns: the end to write to, and what reads all that was written."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-    os.set_blocking(master, False)
-    yield slave, lambda: os.read(master, 1_000_000).decode()
+
+    def drawn():
+        """What was written, which a pseudo-terminal hands over piece by piece, until nothing more comes."""
+        pieces = []
+        while select.select([master], [], [], 0.5)[0]:
+            pieces.append(os.read(master, 65_536))
+        return b"".join(pieces).decode()
+
+    yield slave, drawn
     os.close(master)
     os.close(slave)
 
