@@ -15,7 +15,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 
 from qtrl_hpc.config import TOPICS, Config
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError, one_line
 from qtrl_hpc.launcher import launched_rank
 
 DEFAULT_PRESET = "tuned"
@@ -156,7 +156,7 @@ def _file_values(path: Path) -> dict[str, Any]:
         values = _parse_values([f"--config={path}"])
         _build(values)
     except (UserError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {_one_line(str(error))}") from None
+        raise UserError(f"{path}: {one_line(error)}") from None
     return values
 
 
@@ -175,7 +175,7 @@ def _parse_values(argv: list[str]) -> dict[str, Any]:
     try:
         namespace = _config_parser().parse_args(argv, defaults=False)
     except (ArgumentError, SystemExit, OSError, ValueError) as error:
-        raise UserError(_our_words(_one_line(str(error)))) from None
+        raise UserError(_our_words(one_line(error))) from None
     return {name: value for name, value in dict(namespace).items() if name != "config" and not name.startswith("__")}
 
 
@@ -213,10 +213,6 @@ def _our_words(message: str) -> str:
 
 def _in_words(hint: Any) -> str:
     return TYPE_WORDS.get(hint) or f"one of {', '.join(get_args(hint))}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def run_refusing(command: Callable[[], int]) -> int:

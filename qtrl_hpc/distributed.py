@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError, one_line
 from qtrl_hpc.launcher import check_launcher, launched_rank
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ class World:
         try:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
             raise UserError(
-                f"MPI: mpi4py cannot load an MPI library ({reason}); load your site's MPI module, "
+                f"MPI: mpi4py cannot load an MPI library ({one_line(error)}); load your site's MPI module, "
                 "or pip install 'qtrl_hpc[mpi]'"
             ) from error
         world = cls(MPI.COMM_WORLD)

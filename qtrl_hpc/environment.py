@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 
 from qtrl_hpc.config import EnvironmentConfig, PolicyConfig
-from qtrl_hpc.errors import UserError
+from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.policy import PolicySpec
 
 MINIGRID_PREFIXES = ("MiniGrid-", "BabyAI-")
@@ -52,7 +52,7 @@ def make_environment(env_id: str) -> gymnasium.Env:
             warnings.simplefilter("ignore", DeprecationWarning)
             return gymnasium.make(env_id)
     except Exception as error:  # an environment's own constructor may raise anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(
             f"--env-id: got {env_id!r}, expected an environment that Gymnasium can make ({reason})"
         ) from error

@@ -10,5 +10,10 @@ class UserError(Exception):
     """Bad input: one line that names the flag or file, what was got and what is expected. Exit code 2."""
 
 
+def one_line(error: BaseException) -> str:
+    """Return what an error says, without its line breaks."""
+    return " ".join(str(error).split())
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on, as every rank knows: a gradient is not finite, or replicas differ. Exit code 1."""

@@ -1,6 +1,5 @@
 """Turn a checkpoint into a policy file: ``python -m qtrl_hpc.export RUN_DIR --output policy.h5``."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -67,7 +66,7 @@ def policy_from(checkpoint: Checkpoint) -> PolicyFile:
         spec=checkpoint.policy_spec,
         env_id=checkpoint.config.env_id,
         provenance={
-            "config": json.loads(json.dumps(checkpoint.config.to_dict())),
+            "config": checkpoint.config.to_dict(),
             "update": checkpoint.state.update,
             "num_agents": checkpoint.num_agents,
             "num_trained": int(trained.vector.size),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc import files
-from qtrl_hpc.errors import UserError
+from qtrl_hpc.errors import UserError, one_line
 
 Attributes = dict[str, str | int]
 Datasets = dict[str, NDArray[np.float64]]
@@ -73,7 +73,7 @@ def read(path: Path, *, format: str, format_version: int) -> tuple[Attributes, D
     except UserError:
         raise
     except Exception as error:  # h5py raises almost anything on a damaged file
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise DamagedError(f"{path}: is damaged or no HDF5 file, expected a {format} file ({reason})") from error
     if digest != content_digest(attributes, datasets):
         raise DamagedError(f"{path}: is damaged: its contents do not have the digest that it was written with")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qtrl_hpc.errors import UserError
+from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.mlp import split_parameters
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.policy_file import PolicyFile
@@ -114,7 +114,7 @@ def checked_device(device: str) -> torch.device:
             raise RuntimeError("no device that policies run on")
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)[:120]
         raise UserError(
             f"--device: got {device!r}, expected cpu, or cuda where torch finds a GPU ({reason})"
         ) from error

@@ -12,7 +12,8 @@ class AdjointGradient:
     """Pull a cotangent of the probabilities back to the angles of an exact QPU's last run.
 
     With ψ = U_m…U_1|0⟩ and λ = diag(g)·ψ: Σ_i g_i ∂p_i/∂φ_j = 2·Re⟨λ_j|(∂U_j)|ψ_{j−1}⟩, both states swept backwards
-    together. Memory: two statevectors (Jones and Gacon, arXiv 2009.02823).
+    together (Jones and Gacon, arXiv 2009.02823). Memory: two statevectors beside the QPU's own, which is left alone so
+    that the pullbacks of several agents can start from one run.
     """
 
     def __init__(self, qpu: ExactQPU) -> None:
