@@ -6,15 +6,15 @@ from collections.abc import Callable
 from qtrl_hpc.config import Config
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.generator import ClassicalGenerator, Feature, Generator, Pullback, QuantumGenerator
-from qtrl_hpc.mapping import Mapping
+from qtrl_hpc.mapping import make_mapping
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.quantum.adjoint import AdjointGradient
 from qtrl_hpc.quantum.ansatz import Ansatz
-from qtrl_hpc.quantum.qpu import QPUS, ExactQPU
+from qtrl_hpc.quantum.qpu import QPUS
 from qtrl_hpc.quantum.shift import ParameterShiftGradient
 from qtrl_hpc.stopwatch import Stopwatch
 
-GRADIENTS: dict[str, Callable[[ExactQPU], Pullback]] = {
+GRADIENTS: dict[str, Callable[..., Pullback]] = {
     "adjoint": AdjointGradient,
     "parameter-shift": ParameterShiftGradient,
 }
@@ -40,8 +40,8 @@ def make_generator(config: Config, spec: PolicySpec, stopwatch: Stopwatch | None
         return ClassicalGenerator(spec.sizes)
     num_qubits = num_qubits_for(spec.num_parameters)
     _check_memory(num_qubits, spec.num_parameters, config.mapping_hidden_sizes)
-    qpu = QPUS[config.qpu](Ansatz(num_qubits=num_qubits, num_layers=config.layers), config.threads)
-    mapping = Mapping(
+    qpu = QPUS[config.qpu](Ansatz(num_qubits=num_qubits, num_layers=config.layers), threads=config.threads)
+    mapping = make_mapping(
         num_qubits=num_qubits,
         num_rows=spec.num_parameters,
         hidden_sizes=config.mapping_hidden_sizes,

@@ -82,7 +82,7 @@ class QuantumGenerator:
 
     Args:
         qpu: runs the circuit.
-        gradient: pulls a cotangent of all 2^n probabilities back to phi.
+        gradient: pulls a cotangent of the first k probabilities back to phi.
         feature: from probabilities to x.
         mapping: on k rows.
         stopwatch: takes the seconds spent in "circuit", "mapping" and "gradient".
@@ -93,7 +93,6 @@ class QuantumGenerator:
     ) -> None:
         self._qpu, self._gradient, self._feature, self._mapping = qpu, gradient, feature, mapping
         self._stopwatch = stopwatch or Stopwatch()
-        self._cotangent = np.zeros(qpu.ansatz.num_amplitudes)
 
     def __call__(self, Theta: Theta) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64 (METHOD steps 1 to 5)."""
@@ -118,8 +117,7 @@ class QuantumGenerator:
         with self._stopwatch("gradient"):
             d_beta, d_x = self._mapping.pullback(self._Theta.beta, d_theta - d_theta.mean())
             d_p = self._feature.pullback(self._probabilities, self._qpu.ansatz.num_qubits, d_x)
-            self._cotangent[: len(d_p)] = d_p
-            return np.concatenate([self._gradient(self._Theta.phi, self._cotangent), d_beta])
+            return np.concatenate([self._gradient(self._Theta.phi, d_p), d_beta])
 
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""

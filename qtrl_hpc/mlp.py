@@ -1,8 +1,4 @@
-"""Multilayer perceptrons over one flat parameter vector: the mapping model and the policy are both such.
-
-Many rows are kept column by column in memory (Fortran order): a layer has few units and the mapping model thousands of
-rows, so that BLAS, activations and sums all run along the long axis.
-"""
+"""Multilayer perceptrons over one flat parameter vector: the mapping model and the policy are both such."""
 
 from itertools import pairwise
 from typing import Literal
@@ -49,21 +45,13 @@ def initial_parameters(sizes: tuple[int, ...], rng: np.random.Generator) -> NDAr
     )
 
 
-def empty_rows(rows: int, size: int) -> NDArray[np.float64]:
-    """Return an array of shape (rows, size) that is contiguous along its columns."""
-    return np.empty((size, rows)).T
-
-
-def forward(
-    layers: Layers, activation: Activation, inputs: NDArray[np.float64], out: list[NDArray[np.float64]] | None = None
-) -> list[NDArray[np.float64]]:
+def forward(layers: Layers, activation: Activation, inputs: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Return what each layer puts out; ``activation`` stands between the layers, none after the last.
 
     Args:
         layers: of ``split_parameters``.
         activation: none, tanh or relu.
         inputs: one row, shape (size,), or many, shape (rows, size).
-        out: buffers to write to, one a layer, of the outputs' shapes (``empty_rows``).
 
     Returns:
         One array a layer, shape (size,) or (rows, size).
@@ -71,8 +59,7 @@ def forward(
     outputs: list[NDArray[np.float64]] = []
     values = inputs
     for index, (weight, bias) in enumerate(layers):
-        values = np.matmul(weight, values.T, out=None if out is None else out[index].T).T
-        values += bias
+        values = values @ weight.T + bias
         if index < len(layers) - 1:
             if activation == "tanh":
                 np.tanh(values, out=values)
@@ -88,7 +75,6 @@ def backward(
     inputs: NDArray[np.float64],
     outputs: list[NDArray[np.float64]],
     cotangent: NDArray[np.float64],
-    scratch: list[tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the gradients with respect to the flat parameters and to the first layer's pre-activation.
 
@@ -98,7 +84,6 @@ def backward(
         inputs: shape (rows, size).
         outputs: what ``forward`` returned.
         cotangent: ∂J/∂(last output), shape (rows, size).
-        scratch: two buffers a hidden layer, of its output's shape (``empty_rows``).
 
     Returns:
         Shape (num_parameters,), in the order of ``split_parameters``, and shape (rows, size of the first output).
@@ -109,11 +94,9 @@ def backward(
         below = outputs[index - 1] if index else inputs
         gradients[:0] = [(delta.T @ below).ravel(), delta.sum(axis=0)]
         if index:
-            buffers = (None, None) if scratch is None else scratch[index - 1]
-            delta = np.matmul(layers[index][0].T, delta.T, out=None if buffers[0] is None else buffers[0].T).T
+            delta = delta @ layers[index][0]
             if activation == "tanh":
-                slope = np.multiply(below, below, out=buffers[1])
-                delta *= np.subtract(1.0, slope, out=slope)
+                delta *= 1.0 - below * below
             elif activation == "relu":
                 delta *= below > 0.0
     return np.concatenate(gradients), delta

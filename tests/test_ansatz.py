@@ -1,11 +1,8 @@
-"""The circuit's description: which gate acts where, and the matrices of the gates."""
+"""The circuit's description: which gate acts where."""
 
-import numpy as np
 import pytest
-from qiskit.circuit.library import UGate
 
-from qtrl_hpc.quantum.ansatz import Ansatz, u3_derivatives, u3_matrices
-from qtrl_hpc.quantum.kernels import UNCONTROLLED
+from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
 
 
 def gates(n, layers):
@@ -38,23 +35,3 @@ def test_number_of_angles(n, layers, angles):
 def test_no_qubit_or_no_layer_is_refused(n, layers):
     with pytest.raises(ValueError, match=f"got {n} and {layers}"):
         Ansatz(num_qubits=n, num_layers=layers)
-
-
-def test_u3_by_hand():
-    """cos(π/6) = √3/2, sin(π/6) = 1/2, e^{iπ/2} = i, e^{iπ} = −1, e^{i3π/2} = −i."""
-    [matrix] = u3_matrices(np.array([np.pi / 3, np.pi / 2, np.pi]))
-    np.testing.assert_allclose(matrix, [[np.sqrt(3) / 2, 1 / 2], [1j / 2, -1j * np.sqrt(3) / 2]], atol=1e-15)
-
-
-def test_u3_is_qiskits():
-    phi = np.random.default_rng(0).uniform(-np.pi, np.pi, 30)
-    expected = [UGate(*angles).to_matrix() for angles in phi.reshape(-1, 3)]
-    np.testing.assert_allclose(u3_matrices(phi), expected, atol=1e-15)
-
-
-@pytest.mark.parametrize("angle", range(3))
-def test_u3_derivatives_against_differences(angle, slope):
-    phi = np.random.default_rng(1).uniform(-np.pi, np.pi, 12)
-    direction = np.zeros(12)
-    direction[angle::3] = 1.0  # a gate's matrix depends on its own angles alone
-    np.testing.assert_allclose(u3_derivatives(phi)[:, angle], slope(u3_matrices, phi, direction), atol=1e-11)

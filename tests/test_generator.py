@@ -12,7 +12,7 @@ from qtrl_hpc.config import Config
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.factory import make_generator, num_qubits_for
 from qtrl_hpc.generator import ClassicalGenerator, Feature, QuantumGenerator, Theta
-from qtrl_hpc.mapping import Mapping
+from qtrl_hpc.mapping import make_mapping
 from qtrl_hpc.quantum.adjoint import AdjointGradient
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import QPUS, StatevectorQPU, qiskit_circuit
@@ -34,7 +34,7 @@ def make(
     n=4, k=11, *, layers=2, hidden=(5, 3), activation="tanh", feature=RL, qpu="statevector", gradient=AdjointGradient
 ):
     device = QPUS[qpu](Ansatz(num_qubits=n, num_layers=layers), threads=1)
-    mapping = Mapping(num_qubits=n, num_rows=k, hidden_sizes=hidden, activation=activation)
+    mapping = make_mapping(num_qubits=n, num_rows=k, hidden_sizes=hidden, activation=activation)
     return QuantumGenerator(device, gradient(device), feature, mapping)
 
 
@@ -115,7 +115,7 @@ def test_pullback_serves_several_agents_after_one_call(gradient):
 
 def test_circuit_runs_once_an_update():
     qpu = CountingQPU(Ansatz(num_qubits=3, num_layers=1))
-    mapping = Mapping(num_qubits=3, num_rows=6, hidden_sizes=(4,), activation="none")
+    mapping = make_mapping(num_qubits=3, num_rows=6, hidden_sizes=(4,), activation="none")
     stopwatch = Stopwatch()
     generator = QuantumGenerator(qpu, AdjointGradient(qpu), RL, mapping, stopwatch)
     start = generator.initial(np.random.default_rng(0))

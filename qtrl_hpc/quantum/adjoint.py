@@ -3,39 +3,43 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.quantum import kernels
-from qtrl_hpc.quantum.ansatz import u3_derivatives, u3_matrices
-from qtrl_hpc.quantum.qpu import ExactQPU
+from qtrl_hpc.quantum.qpu import QPU, Precision, StatevectorQPU
 
 
 class AdjointGradient:
-    """Pull a cotangent of the probabilities back to the angles of an exact QPU's last run.
+    """Pull a cotangent of the probabilities back to the angles by simulating the QPU's circuit.
 
     With ψ = U_m…U_1|0⟩ and λ = diag(g)·ψ: Σ_i g_i ∂p_i/∂φ_j = 2·Re⟨λ_j|(∂U_j)|ψ_{j−1}⟩, both states swept backwards
-    together (Jones and Gacon, arXiv 2009.02823). Memory: two statevectors beside the QPU's own, which is left alone so
-    that the pullbacks of several agents can start from one run.
+    together (Jones and Gacon, arXiv 2009.02823). Memory: two statevectors in all, of which one is a
+    ``StatevectorQPU``'s own.
+
+    Args:
+        qpu: whose circuit it is. Where it is a ``StatevectorQPU``, its last run serves as ψ.
+        precision: of the simulation beside another kind of QPU.
+        threads: of the simulation beside another kind of QPU.
     """
 
-    def __init__(self, qpu: ExactQPU) -> None:
-        self._qpu = qpu
-        self._targets, self._controls = qpu.ansatz.targets, qpu.ansatz.controls
-        self._cotangent = np.empty_like(qpu.state)
-        self._state = np.empty_like(qpu.state)
+    def __init__(self, qpu: QPU, *, precision: Precision = "double", threads: int = 1) -> None:
+        if isinstance(qpu, StatevectorQPU):
+            self._simulator = qpu
+        else:
+            self._simulator = StatevectorQPU(qpu.ansatz, precision=precision, threads=threads)
+        self._cotangent: NDArray[np.floating] | None = None
 
     def __call__(self, phi: NDArray[np.float64], cotangent: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return Σ_i g_i ∂p_i/∂φ.
 
         Args:
-            phi: the angles of the QPU's last run, radians, shape (P,), float64.
-            cotangent: g = ∂J/∂p, shape (2^n,), float64, in Qiskit's order.
+            phi: radians, shape (P,), float64.
+            cotangent: g = ∂J/∂p of the first basis states, 0 for the rest, shape (at most 2^n,), float64, in Qiskit's
+                order.
 
         Returns:
             ∂J/∂φ in circuit order, shape (P,), float64.
         """
-        np.copyto(self._state, self._qpu.state)
-        np.multiply(self._state, cotangent, out=self._cotangent)
-        gradient = np.empty(len(phi))
-        kernels.sweep(
-            self._state, self._cotangent, u3_matrices(phi), u3_derivatives(phi), self._targets, self._controls, gradient
-        )
-        return gradient
+        state = self._simulator.state(phi)
+        if self._cotangent is None:
+            self._cotangent = np.zeros_like(state)
+        np.multiply(state[:, : len(cotangent)], cotangent, out=self._cotangent[:, : len(cotangent)])
+        self._cotangent[:, len(cotangent) :] = 0.0
+        return self._simulator.pullback(phi, self._cotangent)

@@ -1,161 +1,354 @@
-"""Numba kernels on a statevector: apply a gate, and the adjoint sweep.
+"""Numba kernels on a statevector: run a program of merged gates, and sweep it backwards.
 
-A state is float64 of shape (2, 2^n): row 0 the real parts, row 1 the imaginary parts. The inner loops are functions of
-contiguous slices, which the compiler can tell to be apart, and so vectorises. Basis index i = Σ_q b_q 2^q (Qiskit's
-order, qubit 0 least significant).
-The derivation is in docs/method.md.
+A state is float64 or float32 of shape (2, size): row 0 the real parts, row 1 the imaginary parts, size at least
+``MIN_SIZE``. Basis index i = Σ_q b_q 2^q (Qiskit's order, qubit 0 least significant).
+Amplitudes go by vectors (``qtrl_hpc.simd``). Qubits below log2(lanes) tell lanes of one vector apart, higher ones
+whole vectors. The derivation is in docs/method.md.
 """
 
-import warnings
-from collections.abc import Callable
+from typing import Any
 
+import numba
 import numpy as np
-from numba import njit
+from numba import prange
 from numpy.typing import NDArray
 
-UNCONTROLLED = -1
+from qtrl_hpc.jit import kernel, part
+from qtrl_hpc.quantum.program import Program
+from qtrl_hpc.simd import fill, load, store, swap1, swap2, swap4, swap8
 
-Row = NDArray[np.float64]
+MIN_SIZE = 32
+"""Two vectors of 16 float32: smaller states are kept in one of this size."""
 
-# Sums may be reassociated and multiply-adds contracted; NaN and infinity keep their meaning.
-_FAST = {"reassoc", "contract", "nsz"}
+CHUNKED_SIZE = 1 << 16
+"""From this size on a pass over the state is made in ``CHUNKS`` pieces, which threads may share out."""
 
+CHUNKS = 16
 
-# Forced inline: left to the compiler, a kernel just compiled and the same one loaded from the disk gave other bits.
-_part = njit(forceinline=True, fastmath=_FAST)
+REGISTER_BYTES = 64
 
-
-def _kernel(function: Callable) -> Callable:
-    """Compile with Numba, and keep the machine code on disk where any folder for it can be written."""
-    try:
-        return njit(cache=True, fastmath=_FAST)(function)
-    except RuntimeError:
-        warnings.warn(
-            "Numba finds no folder to cache machine code in: every start compiles anew (set NUMBA_CACHE_DIR)",
-            stacklevel=2,
-        )
-        return njit(fastmath=_FAST)(function)
+Row = NDArray
+Vec = Any  # qtrl_hpc.simd.Vec, once compiled
 
 
-@_part
-def _strides(target: int, control: int) -> tuple[int, int, int]:
-    """Return the higher and the lower of the bits that a gate tells apart, and the index of its control bit.
+@part
+def _u3(theta: float, phase: float, lam: float) -> tuple[complex, complex, complex, complex]:
+    """Return U3's entries 00, 01, 10, 11 (Qiskit's ``UGate``)."""
+    cos, sin = np.cos(theta / 2), np.sin(theta / 2)
+    e_phase, e_lam = complex(np.cos(phase), np.sin(phase)), complex(np.cos(lam), np.sin(lam))
+    return complex(cos, 0.0), -sin * e_lam, sin * e_phase, cos * e_phase * e_lam
 
-    An uncontrolled gate has but one such bit, its target, and no control bit to be 1.
+
+@part
+def _times(a: tuple, b: tuple) -> tuple[complex, complex, complex, complex]:
+    """Return the product of two 2×2 matrices."""
+    return a[0] * b[0] + a[1] * b[2], a[0] * b[1] + a[1] * b[3], a[2] * b[0] + a[3] * b[2], a[2] * b[1] + a[3] * b[3]
+
+
+@part
+def _dagger(a: tuple) -> tuple[complex, complex, complex, complex]:
+    """Return the adjoint of a 2×2 matrix."""
+    return np.conj(a[0]), np.conj(a[2]), np.conj(a[1]), np.conj(a[3])
+
+
+@part
+def _matrices(phi: Row, starts: NDArray, members: NDArray, controlled: NDArray, gate: int) -> tuple[tuple, tuple]:
+    """Return V_0 and V_1 of a merged gate: the products of its uncontrolled members, and of all."""
+    v0 = v1 = (1.0 + 0j, 0j, 0j, 1.0 + 0j)
+    for m in range(starts[gate], starts[gate + 1]):
+        j = 3 * members[m]
+        u = _u3(phi[j], phi[j + 1], phi[j + 2])
+        v1 = _times(u, v1)
+        if not controlled[m]:
+            v0 = _times(u, v0)
+    return v0, v1
+
+
+@part
+def _fill_table(table: NDArray, v0: tuple, v1: tuple, target: int, control: int, bits: int) -> None:
+    """Write the coefficients of every lane, for control 0 and 1 where the control tells vectors apart.
+
+    ``table[phase]`` is u00, u01, u10, u11 of a pair of vectors, or u_bb, u_b(1−b) of lanes b of one vector; each as a
+    row of real and one of imaginary parts.
     """
-    if control == UNCONTROLLED:
-        return target, target, 0
-    return max(target, control), min(target, control), 1 << control
+    for phase in range(2):
+        for lane in range(1 << bits):
+            c = phase if control >= bits or control < 0 else (lane >> control) & 1
+            v = v1 if c == 1 else v0
+            if target >= bits:
+                for entry in range(4):
+                    table[phase, 2 * entry, lane], table[phase, 2 * entry + 1, lane] = v[entry].real, v[entry].imag
+            else:
+                same, other = (v[3], v[2]) if (lane >> target) & 1 else (v[0], v[1])
+                table[phase, 0, lane], table[phase, 1, lane] = same.real, same.imag
+                table[phase, 2, lane], table[phase, 3, lane] = other.real, other.imag
 
 
-@_part
-def _rotate(xr: Row, xi: Row, yr: Row, yi: Row, u00: complex, u01: complex, u10: complex, u11: complex) -> None:
-    """Apply a 2×2 matrix to pairs (x, y) of amplitudes, in place: x ← u00·x + u01·y, y ← u10·x + u11·y."""
-    ar, ai, br, bi = u00.real, u00.imag, u01.real, u01.imag
-    cr, ci, dr, di = u10.real, u10.imag, u11.real, u11.imag
-    for k in range(xr.size):
-        pr, pi, qr, qi = xr[k], xi[k], yr[k], yi[k]
-        xr[k] = ar * pr - ai * pi + br * qr - bi * qi
-        xi[k] = ar * pi + ai * pr + br * qi + bi * qr
-        yr[k] = cr * pr - ci * pi + dr * qr - di * qi
-        yi[k] = cr * pi + ci * pr + dr * qi + di * qr
+@part
+def _layout(target: int, control: int, bits: int) -> tuple[int, int, int, int]:
+    """Return the masks that insert the bits telling vectors apart into an index, the lower first, how many, and phases.
+
+    i + (i & −2^q) moves bit q and those above it one up.
+    """
+    apart, controlled = target >= bits, control >= bits
+    if apart and controlled:
+        return -(1 << min(target, control)), -(1 << max(target, control)), 2, 2
+    if apart or controlled:
+        return -(1 << (target if apart else control)), 0, 1, 2 if controlled else 1
+    return 0, 0, 0, 1
 
 
-@_part
-def _overlaps(lr: Row, li: Row, xr: Row, xi: Row, yr: Row, yi: Row) -> tuple[complex, complex]:
-    """Return Σ conj(λ)·x and Σ conj(λ)·y."""
-    x_real = x_imag = y_real = y_imag = 0.0
-    for k in range(lr.size):
-        x_real += lr[k] * xr[k] + li[k] * xi[k]
-        x_imag += lr[k] * xi[k] - li[k] * xr[k]
-        y_real += lr[k] * yr[k] + li[k] * yi[k]
-        y_imag += lr[k] * yi[k] - li[k] * yr[k]
-    return complex(x_real, x_imag), complex(y_real, y_imag)
+@part
+def _swapped(vec: Vec, target: int) -> Vec:
+    """Return the vector with the lanes exchanged that differ in bit ``target``."""
+    if target == 0:
+        return swap1(vec)
+    if target == 1:
+        return swap2(vec)
+    if target == 2:
+        return swap4(vec)
+    return swap8(vec)
 
 
-@_part
-def _apply(state: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int) -> None:
-    """Apply the 2×2 matrix ``u`` to qubit ``target`` where ``control`` is 1, in place."""
-    real, imag = state[0], state[1]
-    u00, u01, u10, u11 = u[0, 0], u[0, 1], u[1, 0], u[1, 1]
-    high, low, offset = _strides(target, control)
-    step, block, length = 1 << target, 2 << high, 1 << low
-    end = block >> 1 if high != low else 1
-    for a in range(0, real.size, block):
-        for b in range(a + offset, a + offset + end, 2 * length):
-            x, y = slice(b, b + length), slice(b + step, b + step + length)
-            _rotate(real[x], imag[x], real[y], imag[y], u00, u01, u10, u11)
+@part
+def _loaded(k: Row) -> tuple[Vec, ...]:
+    """Return the rows of one phase of the table, which stay in registers."""
+    return (
+        load(k[0], 0), load(k[1], 0), load(k[2], 0), load(k[3], 0),
+        load(k[4], 0), load(k[5], 0), load(k[6], 0), load(k[7], 0),
+    )  # fmt: skip
 
 
-@_part
+@part
+def _rotated(u: tuple, xr: Vec, xi: Vec, yr: Vec, yi: Vec) -> tuple[Vec, Vec, Vec, Vec]:
+    """Return u00·x + u01·y and u10·x + u11·y."""
+    return (
+        u[0] * xr - u[1] * xi + u[2] * yr - u[3] * yi,
+        u[0] * xi + u[1] * xr + u[2] * yi + u[3] * yr,
+        u[4] * xr - u[5] * xi + u[6] * yr - u[7] * yi,
+        u[4] * xi + u[5] * xr + u[6] * yi + u[7] * yr,
+    )
+
+
+@part
+def _mixed(u: tuple, xr: Vec, xi: Vec, yr: Vec, yi: Vec) -> tuple[Vec, Vec]:
+    """Return u_bb·x + u_b(1−b)·y in every lane b, where y is x with these lanes exchanged."""
+    return u[0] * xr - u[1] * xi + u[2] * yr - u[3] * yi, u[0] * xi + u[1] * xr + u[2] * yi + u[3] * yr
+
+
+@part
+def _apply(state: NDArray, k: Row, start: int, stop: int, layout: tuple, base: int, target: int) -> None:
+    """Apply a gate to the vectors ``start`` to ``stop`` of those that ``base`` says the control of."""
+    real, imag, u, lanes, step = state[0], state[1], _loaded(k), k.shape[1], 1 << target
+    for v in range(start, stop, lanes):
+        i = v + (v & layout[0])
+        i += (i & layout[1]) + base
+        xr, xi = load(real, i), load(imag, i)
+        if step >= lanes:
+            xr, xi, yr, yi = _rotated(u, xr, xi, load(real, i + step), load(imag, i + step))
+            store(real, i + step, yr)
+            store(imag, i + step, yi)
+        else:
+            xr, xi = _mixed(u, xr, xi, _swapped(xr, target), _swapped(xi, target))
+        store(real, i, xr)
+        store(imag, i, xi)
+
+
+@part
 def _undo(
-    state: NDArray[np.float64], cotangent: NDArray[np.float64], u: NDArray[np.complex128], target: int, control: int
-) -> tuple[complex, complex, complex, complex]:
-    """Undo ``u`` on both states in one sweep over memory, and return M_ab = Σ conj(λ_a) ψ_b over the pairs.
-
-    λ is the cotangent before undoing, ψ the state after undoing: what the derivative of this gate needs.
-    """
-    u00, u01, u10, u11 = np.conj(u[0, 0]), np.conj(u[1, 0]), np.conj(u[0, 1]), np.conj(u[1, 1])
-    real, imag, lreal, limag = state[0], state[1], cotangent[0], cotangent[1]
-    high, low, offset = _strides(target, control)
-    step, block, length = 1 << target, 2 << high, 1 << low
-    end = block >> 1 if high != low else 1
-    m00 = m01 = m10 = m11 = 0j
-    for a in range(0, real.size, block):
-        for b in range(a + offset, a + offset + end, 2 * length):
-            x, y = slice(b, b + length), slice(b + step, b + step + length)
-            _rotate(real[x], imag[x], real[y], imag[y], u00, u01, u10, u11)
-            d00, d01 = _overlaps(lreal[x], limag[x], real[x], imag[x], real[y], imag[y])
-            d10, d11 = _overlaps(lreal[y], limag[y], real[x], imag[x], real[y], imag[y])
-            m00, m01, m10, m11 = m00 + d00, m01 + d01, m10 + d10, m11 + d11
-            _rotate(lreal[x], limag[x], lreal[y], limag[y], u00, u01, u10, u11)
-    return m00, m01, m10, m11
-
-
-@_kernel
-def run(
-    state: NDArray[np.float64],
-    matrices: NDArray[np.complex128],
-    targets: NDArray[np.int64],
-    controls: NDArray[np.int64],
+    state: NDArray, cotangent: NDArray, k: Row, start: int, stop: int, layout: tuple, base: int, target: int, out: Row
 ) -> None:
+    """Apply the inverse of a gate, whose coefficients ``k`` holds, to ψ and λ, and add up their overlaps lane by lane.
+
+    With x and y the amplitudes before the gate where the target is 0 and 1: Im λ_x*ψ_x, Im λ_y*ψ_y, and the real and
+    imaginary part of λ_x*ψ_y − λ_y ψ_x*. Within a vector y is in another lane: the first row then has both of the
+    former, and the last two λ*ψ of lanes exchanged.
+    """
+    real, imag, lreal, limag = state[0], state[1], cotangent[0], cotangent[1]
+    u, lanes, step = _loaded(k), k.shape[1], 1 << target
+    s0 = s1 = s2 = s3 = fill(out[0], 0.0)
+    for v in range(start, stop, lanes):
+        i = v + (v & layout[0])
+        i += (i & layout[1]) + base
+        xr, xi, lr, li = load(real, i), load(imag, i), load(lreal, i), load(limag, i)
+        if step >= lanes:
+            xr, xi, yr, yi = _rotated(u, xr, xi, load(real, i + step), load(imag, i + step))
+            store(real, i + step, yr)
+            store(imag, i + step, yi)
+            lr, li, mr, mi = _rotated(u, lr, li, load(lreal, i + step), load(limag, i + step))
+            store(lreal, i + step, mr)
+            store(limag, i + step, mi)
+            s1 = s1 + mr * yi - mi * yr
+            s2 = s2 - mr * xr - mi * xi
+            s3 = s3 - mi * xr + mr * xi
+        else:
+            xr, xi = _mixed(u, xr, xi, _swapped(xr, target), _swapped(xi, target))
+            lr, li = _mixed(u, lr, li, _swapped(lr, target), _swapped(li, target))
+            yr, yi = _swapped(xr, target), _swapped(xi, target)
+        s0 = s0 + lr * xi - li * xr
+        s2 = s2 + lr * yr + li * yi
+        s3 = s3 + lr * yi - li * yr
+        store(real, i, xr)
+        store(imag, i, xi)
+        store(lreal, i, lr)
+        store(limag, i, li)
+    store(out[0], 0, s0)
+    store(out[1], 0, s1)
+    store(out[2], 0, s2)
+    store(out[3], 0, s3)
+
+
+@part
+def _overlaps(sums: NDArray, target: int, control: int, bits: int) -> NDArray[np.float64]:
+    """Return Im W_00, Im W_11, and real and imaginary part of W_01 − W_10*, for control 0 and 1, shape (2, 4).
+
+    W_ab = Σ conj(λ_a)·ψ_b over the pairs of amplitudes.
+    """
+    w = np.zeros((2, 4))
+    for chunk in range(sums.shape[0]):
+        for phase in range(2):
+            for lane in range(1 << bits):
+                c = phase if control >= bits or control < 0 else (lane >> control) & 1
+                s = sums[chunk, phase, :, lane]
+                one = target < bits and (lane >> target) & 1 == 1
+                w[c, 0] += 0.0 if one else s[0]
+                w[c, 1] += s[0] if one else s[1]
+                w[c, 2] += -s[2] if one else s[2]
+                w[c, 3] += s[3]
+    return w
+
+
+@part
+def _chain(t: tuple, v: tuple, w: Row) -> float:
+    """Return 2·Re Σ_ab T_ab W_ab of the anti-Hermitian T = v†·t·v, where t is (Im t_00, Im t_11, t_01)."""
+    m = _times(_dagger(v), _times((complex(0.0, t[0]), t[2], -np.conj(t[2]), complex(0.0, t[1])), v))
+    return 2.0 * (m[1].real * w[2] - m[1].imag * w[3] - m[0].imag * w[0] - m[3].imag * w[1])
+
+
+@part
+def _differentiate(
+    phi: Row, starts: NDArray, members: NDArray, controlled: NDArray, gate: int, w: NDArray, gradient: Row
+) -> None:
+    """Write the derivatives by the angles of a merged gate's members, from its overlaps ``w``.
+
+    ∂U3 = U3·T with T_θ = ½(0, −e^{iλ}; e^{−iλ}, 0), T_φ = i(s², sc·e^{iλ}; sc·e^{−iλ}, c²), T_λ = i(0, 0; 0, 1),
+    where c, s = cos(θ/2), sin(θ/2); earlier members stand between T and the state before the gate.
+    """
+    v0 = v1 = (1.0 + 0j, 0j, 0j, 1.0 + 0j)
+    for m in range(starts[gate], starts[gate + 1]):
+        j = 3 * members[m]
+        cos, sin = np.cos(phi[j] / 2), np.sin(phi[j] / 2)
+        e_lam = complex(np.cos(phi[j + 2]), np.sin(phi[j + 2]))
+        tangents = (
+            (0.0, 0.0, -0.5 * e_lam),
+            (sin * sin, cos * cos, 1j * sin * cos * e_lam),
+            (0.0, 1.0, 0j),
+        )
+        u = _u3(phi[j], phi[j + 1], phi[j + 2])
+        for angle in range(3):
+            gradient[j + angle] = _chain(tangents[angle], v1, w[1])
+            if not controlled[m]:
+                gradient[j + angle] += _chain(tangents[angle], v0, w[0])
+        v1 = _times(u, v1)
+        if not controlled[m]:
+            v0 = _times(u, v0)
+
+
+def _run(
+    state: NDArray, phi: Row, targets: Row, controls: Row, supports: Row, starts: Row, members: Row, controlled: Row
+) -> None:
+    """Do what ``run`` says."""
+    table = np.zeros((2, 8, REGISTER_BYTES // state.itemsize), state.dtype)
+    bits = 4 if table.shape[2] == 16 else 3
+    chunks = CHUNKS if state.shape[1] >= CHUNKED_SIZE else 1
+    state[:] = 0.0
+    state[0, 0] = 1.0
+    for s in range(len(targets)):
+        target, control = targets[s], controls[s]
+        v0, v1 = _matrices(phi, starts, members, controlled, s)
+        _fill_table(table, v0, v1, target, control, bits)
+        low, high, inserted, phases = _layout(target, control, bits)
+        count = max(supports[s], MIN_SIZE) >> inserted
+        pieces = chunks if count >= CHUNKED_SIZE >> 2 else 1
+        for c in prange(pieces):
+            start, stop = c * (count // pieces), (c + 1) * (count // pieces)
+            for phase in range(phases):
+                base = phase << control if phases == 2 else 0
+                _apply(state, table[phase], start, stop, (low, high), base, target)
+
+
+def _sweep(
+    state: NDArray, cotangent: NDArray, phi: Row, targets: Row, controls: Row, supports: Row, starts: Row, members: Row,
+    controlled: Row, gradient: Row,
+) -> None:  # fmt: skip
+    """Do what ``sweep`` says."""
+    table = np.zeros((2, 8, REGISTER_BYTES // state.itemsize), state.dtype)
+    bits = 4 if table.shape[2] == 16 else 3
+    chunks = CHUNKS if state.shape[1] >= CHUNKED_SIZE else 1
+    sums = np.zeros((chunks, 2, 4, table.shape[2]), state.dtype)
+    for s in range(len(targets) - 1, -1, -1):
+        target, control = targets[s], controls[s]
+        v0, v1 = _matrices(phi, starts, members, controlled, s)
+        _fill_table(table, _dagger(v0), _dagger(v1), target, control, bits)
+        low, high, inserted, phases = _layout(target, control, bits)
+        count = max(supports[s], MIN_SIZE) >> inserted
+        pieces = chunks if count >= CHUNKED_SIZE >> 2 else 1
+        sums[:] = 0.0
+        for c in prange(pieces):
+            start, stop = c * (count // pieces), (c + 1) * (count // pieces)
+            for phase in range(phases):
+                base = phase << control if phases == 2 else 0
+                _undo(state, cotangent, table[phase], start, stop, (low, high), base, target, sums[c, phase])
+        w = _overlaps(sums, target, control, bits)
+        _differentiate(phi, starts, members, controlled, s, w, gradient)
+
+
+_run_serial, _run_parallel = kernel(_run), kernel(_run, parallel=True)
+_sweep_serial, _sweep_parallel = kernel(_sweep), kernel(_sweep, parallel=True)
+
+
+def run(state: NDArray[np.floating], phi: NDArray[np.float64], program: Program, *, threads: int = 1) -> None:
     """Set ``state`` to U_m…U_1|0…0⟩.
 
     Args:
-        state: overwritten, shape (2, 2^n), float64.
-        matrices: of the gates in circuit order, shape (m, 2, 2), complex128.
-        targets: shape (m,), int64.
-        controls: shape (m,), int64, ``UNCONTROLLED`` where there is none.
+        state: overwritten, shape (2, size), float64 or float32.
+        phi: angles in circuit order, radians, shape (P,), float64.
+        program: of the circuit.
+        threads: more than one compiles kernels of another kind; the bits do not depend on their number.
     """
-    state[:] = 0.0
-    state[0, 0] = 1.0
-    for g in range(len(targets)):
-        _apply(state, matrices[g], targets[g], controls[g])
+    if threads > 1:
+        numba.set_num_threads(threads)
+    (_run_parallel if threads > 1 else _run_serial)(state, phi, *_arrays(program))
 
 
-@_kernel
 def sweep(
-    state: NDArray[np.float64],
-    cotangent: NDArray[np.float64],
-    matrices: NDArray[np.complex128],
-    derivatives: NDArray[np.complex128],
-    targets: NDArray[np.int64],
-    controls: NDArray[np.int64],
-    gradient: NDArray[np.float64],
-) -> None:
-    """Sweep the gates backwards and set ``gradient`` to 2·Re⟨λ|(∂U_j)|ψ_before⟩ for every angle j.
+    state: NDArray[np.floating],
+    cotangent: NDArray[np.floating],
+    phi: NDArray[np.float64],
+    program: Program,
+    *,
+    threads: int = 1,
+) -> NDArray[np.float64]:
+    """Sweep the gates backwards.
 
     Args:
-        state: ψ = U_m…U_1|0…0⟩, shape (2, 2^n), float64; ends as |0…0⟩.
-        cotangent: λ = diag(g)·ψ, shape (2, 2^n), float64; overwritten.
-        matrices: shape (m, 2, 2), complex128.
-        derivatives: with respect to each of three angles a gate, shape (m, 3, 2, 2), complex128.
-        targets: shape (m,), int64.
-        controls: shape (m,), int64.
-        gradient: overwritten, shape (3·m,), float64.
+        state: ψ = U_m…U_1|0…0⟩, shape (2, size), float64 or float32; overwritten.
+        cotangent: λ = diag(g)·ψ, shape and type of ``state``; overwritten.
+        phi: radians, shape (P,), float64.
+        program: of the circuit.
+        threads: as for ``run``.
+
+    Returns:
+        2·Re⟨λ|(∂U_j)|ψ_before⟩ for every angle j in circuit order, shape (P,), float64.
     """
-    for g in range(len(targets) - 1, -1, -1):
-        m00, m01, m10, m11 = _undo(state, cotangent, matrices[g], targets[g], controls[g])
-        for j in range(3):
-            d = derivatives[g, j]
-            gradient[3 * g + j] = 2.0 * (d[0, 0] * m00 + d[0, 1] * m01 + d[1, 0] * m10 + d[1, 1] * m11).real
+    gradient = np.empty(len(phi))
+    if threads > 1:
+        numba.set_num_threads(threads)
+    (_sweep_parallel if threads > 1 else _sweep_serial)(state, cotangent, phi, *_arrays(program), gradient)
+    return gradient
+
+
+def _arrays(program: Program) -> tuple[NDArray, ...]:
+    return (
+        program.targets, program.controls, program.supports, program.starts, program.members, program.controlled,
+    )  # fmt: skip

@@ -1,13 +1,17 @@
-"""What a QPU is: angles in, probabilities out. Two exact ones: Qiskit Aer, and our own kernels."""
+"""What a QPU is: angles in, probabilities out. Two exact simulators: Qiskit Aer, and our own kernels."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.quantum import kernels
-from qtrl_hpc.quantum.ansatz import Ansatz, u3_matrices
+from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
+from qtrl_hpc.quantum.program import compile_ansatz
+
+Precision = Literal["double", "single"]
+DTYPES = {"double": np.float64, "single": np.float32}
 
 
 class QPU(Protocol):
@@ -27,47 +31,73 @@ class QPU(Protocol):
         ...
 
 
-class ExactQPU(QPU, Protocol):
-    """A simulator that also knows its amplitudes, which the adjoint gradient needs."""
-
-    state: NDArray[np.float64]
-    """Amplitudes of the last run: (2, 2^n), float64, real parts then imaginary parts; up to a global phase."""
-
-
 class StatevectorQPU:
-    """Simulate the circuit with our own kernels (qtrl_hpc.quantum.kernels) on one thread."""
+    """Simulate the circuit with our own kernels (qtrl_hpc.quantum.kernels).
 
-    def __init__(self, ansatz: Ansatz) -> None:
+    Args:
+        ansatz: the circuit.
+        precision: of the amplitudes; angles and gradients are float64 either way.
+        threads: share out the work on large states (``kernels.CHUNKED_SIZE``).
+    """
+
+    def __init__(self, ansatz: Ansatz, *, precision: Precision = "double", threads: int = 1) -> None:
         self.ansatz = ansatz
-        self.state = np.empty((2, ansatz.num_amplitudes))
-        self._targets, self._controls = ansatz.targets, ansatz.controls
+        self._program = compile_ansatz(ansatz)
+        self._state = np.empty((2, max(ansatz.num_amplitudes, kernels.MIN_SIZE)), DTYPES[precision])
+        self._phi: NDArray[np.float64] | None = None
+        self._threads = threads if self._state.shape[1] >= kernels.CHUNKED_SIZE else 1
 
     def probabilities(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Run the circuit once (see ``QPU.probabilities``)."""
-        kernels.run(self.state, u3_matrices(phi), self._targets, self._controls)
-        return _squared(self.state)
+        state = self.state(phi)[:, : self.ansatz.num_amplitudes]
+        return (state[0] * state[0] + state[1] * state[1]).astype(np.float64, copy=False)
+
+    def state(self, phi: NDArray[np.float64]) -> NDArray[np.floating]:
+        """Return the amplitudes, running the circuit unless the last run was of the same angles.
+
+        Returns:
+            Shape (2, max(2^n, ``kernels.MIN_SIZE``)), float64 or float32, real parts, then imaginary parts. The next
+            call overwrites it.
+        """
+        if self._phi is None or not np.array_equal(phi, self._phi):
+            kernels.run(self._state, phi, self._program, threads=self._threads)
+            self._phi = phi.copy()
+        return self._state
+
+    def pullback(self, phi: NDArray[np.float64], cotangent: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Sweep the circuit backwards, in place: the state is gone then, and is run again when asked for.
+
+        Args:
+            phi: radians, shape (P,), float64.
+            cotangent: λ = diag(g)·ψ, of the shape of ``state``; overwritten.
+
+        Returns:
+            2·Re⟨λ|(∂U_j)|ψ_before⟩ for every angle, shape (P,), float64.
+        """
+        state = self.state(phi)
+        self._phi = None
+        return kernels.sweep(state, cotangent, phi, self._program, threads=self._threads)
 
 
 class AerQPU:
-    """Simulate the circuit with Qiskit Aer's exact statevector method, in double precision.
+    """Simulate the circuit with Qiskit Aer's exact statevector method.
 
     The circuit is built and assembled once; a run binds its angles by Aer's own parameter table. ``AerSimulator.run``
     would assemble the circuit again at each call, which costs more than the simulation itself (docs/architecture.md).
     """
 
-    def __init__(self, ansatz: Ansatz, *, threads: int = 1) -> None:
+    def __init__(self, ansatz: Ansatz, *, precision: Precision = "double", threads: int = 1) -> None:
         from qiskit.circuit import ParameterVector
         from qiskit_aer import AerSimulator
         from qiskit_aer.backends.aer_compiler import assemble_circuits
 
         self.ansatz = ansatz
-        self.state = np.empty((2, ansatz.num_amplitudes))
         # Fusion merges gates into larger matrices first: for gates of one and two qubits it only costs time.
         self._simulator = AerSimulator(
-            method="statevector", precision="double", max_parallel_threads=threads, fusion_enable=False
+            method="statevector", precision=precision, max_parallel_threads=threads, fusion_enable=False
         )
         self._circuit = qiskit_circuit(ansatz, list(ParameterVector("phi", ansatz.num_angles)))
-        self._circuit.save_statevector()
+        self._circuit.save_probabilities()
         self._assembled, _ = assemble_circuits([self._circuit])
         # (instruction, which of its parameters) in circuit order. CUGate's fourth, gamma, stays 0.
         self._slots = [(gate, angle) for gate in range(len(ansatz.targets)) for angle in range(3)]
@@ -81,9 +111,7 @@ class AerQPU:
         output = self._simulator._execute_circuits(self._assembled, None, config)
         if not output["success"]:
             raise RuntimeError(f"Qiskit Aer failed: {output['results'][0].get('status', output.get('status'))}")
-        amplitudes = np.asarray(output["results"][0]["data"]["statevector"]).reshape(-1)
-        self.state[0], self.state[1] = amplitudes.real, amplitudes.imag
-        return _squared(self.state)
+        return np.asarray(output["results"][0]["data"]["probabilities"], np.float64)
 
 
 def qiskit_circuit(ansatz: Ansatz, angles: list) -> "QuantumCircuit":  # type: ignore[name-defined]  # noqa: F821
@@ -101,18 +129,11 @@ def qiskit_circuit(ansatz: Ansatz, angles: list) -> "QuantumCircuit":  # type: i
     circuit = QuantumCircuit(ansatz.num_qubits)
     for gate, (target, control) in enumerate(zip(ansatz.targets.tolist(), ansatz.controls.tolist(), strict=True)):
         theta, phase, lam = angles[3 * gate : 3 * gate + 3]
-        if control == kernels.UNCONTROLLED:
+        if control == UNCONTROLLED:
             circuit.u(theta, phase, lam, target)
         else:
             circuit.cu(theta, phase, lam, 0, control, target)
     return circuit
 
 
-QPUS: dict[str, Callable[..., ExactQPU]] = {
-    "aer": lambda ansatz, threads: AerQPU(ansatz, threads=threads),
-    "statevector": lambda ansatz, threads: StatevectorQPU(ansatz),
-}
-
-
-def _squared(state: NDArray[np.float64]) -> NDArray[np.float64]:
-    return state[0] * state[0] + state[1] * state[1]
+QPUS: dict[str, Callable[..., QPU]] = {"aer": AerQPU, "statevector": StatevectorQPU}

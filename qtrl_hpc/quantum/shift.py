@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.quantum.ansatz import ANGLES_PER_GATE
-from qtrl_hpc.quantum.kernels import UNCONTROLLED
+from qtrl_hpc.quantum.ansatz import ANGLES_PER_GATE, UNCONTROLLED
 from qtrl_hpc.quantum.qpu import QPU
 
 # f(x) = A cos(x) + B sin(x) + C: two evaluations.
@@ -29,7 +28,7 @@ class ParameterShiftGradient:
 
         Args:
             phi: radians, shape (P,), float64.
-            cotangent: g = ∂J/∂p, shape (2^n,), float64, in Qiskit's order.
+            cotangent: g = ∂J/∂p of the first basis states, 0 for the rest, shape (at most 2^n,), float64.
 
         Returns:
             ∂J/∂φ in circuit order, shape (P,), float64.
@@ -40,6 +39,6 @@ class ParameterShiftGradient:
             terms = TWO_TERMS if self._controls[j // ANGLES_PER_GATE] == UNCONTROLLED else FOUR_TERMS
             for shift, coefficient in terms:
                 shifted[j] = phi[j] + shift
-                gradient[j] += coefficient * (cotangent @ self._qpu.probabilities(shifted))
+                gradient[j] += coefficient * (cotangent @ self._qpu.probabilities(shifted)[: len(cotangent)])
             shifted[j] = phi[j]
         return gradient
