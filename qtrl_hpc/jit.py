@@ -1,10 +1,15 @@
-"""How our Numba kernels are compiled."""
+"""How our Numba kernels are compiled, and kept on disk."""
 
+import hashlib
 import warnings
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from types import FunctionType
 
 from numba import njit
+
+from qtrl_hpc import simd
 
 # Multiply-adds are contracted; sums keep their order, and NaN and infinity their meaning.
 _FAST = {"contract", "nsz"}
@@ -13,11 +18,21 @@ _FAST = {"contract", "nsz"}
 part = njit(forceinline=True, fastmath=_FAST)
 
 
-def kernel(function: Callable, *, parallel: bool = False) -> Callable:
-    """Compile with Numba, and keep the machine code on disk where any folder for it can be written."""
-    if parallel:  # a name of its own, as Numba's cache would take the other's machine code for it
-        function = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_parallel")
-        function.__qualname__ = function.__name__
+def kernel(function: Callable, variant: str, *, parallel: bool = False) -> Callable:
+    """Compile one variant of a kernel with Numba, and keep the machine code where any folder for it can be written.
+
+    Each variant is called with arguments of the same types alone and has files of its own: two processes that compile
+    at once for other types would overwrite each other's machine code. And their names hang on the sources: Numba knows
+    when the kernel's own file has changed, but not when one that it takes parts from has.
+
+    Args:
+        function: only calls ``part``s of its own module and ``qtrl_hpc.simd``.
+        variant: its name, as part of a file's.
+        parallel: whether ``prange`` is shared out over threads.
+    """
+    name = f"{function.__name__}_{variant}_{_digest(function.__code__.co_filename)}"
+    function = FunctionType(function.__code__, function.__globals__, name)
+    function.__qualname__ = name
     try:
         return njit(cache=True, fastmath=_FAST, parallel=parallel)(function)
     except RuntimeError:
@@ -26,3 +41,9 @@ def kernel(function: Callable, *, parallel: bool = False) -> Callable:
             stacklevel=2,
         )
         return njit(fastmath=_FAST, parallel=parallel)(function)
+
+
+@cache
+def _digest(path: str) -> str:
+    sources = [Path(source).read_bytes() for source in (path, simd.__file__, __file__)]
+    return hashlib.sha256(b"".join(sources)).hexdigest()[:12]

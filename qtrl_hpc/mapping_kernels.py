@@ -177,7 +177,40 @@ def _pull_back_block(
             _combine(beta, first + below - 1, 1, below, -1, above, d_x)
 
 
-@kernel
+def _forward(beta: NDArray, sizes: NDArray, activation: int, x: NDArray, units: NDArray, out: NDArray) -> None:
+    """Do what ``forward`` says."""
+    rows = units.shape[2]
+    for block in range(len(x) // rows):
+        values = units[block if len(units) > 1 else 0]
+        _run_block(beta, sizes, activation, block * rows, x, values)
+        out[block * rows : (block + 1) * rows] = values[-1]
+
+
+def _pullback(
+    beta: NDArray, sizes: NDArray, activation: int, x: NDArray, units: NDArray, cotangent: NDArray, gradient: NDArray,
+    d_x: NDArray,
+) -> None:  # fmt: skip
+    """Do what ``pullback`` says."""
+    rows = units.shape[2]
+    delta = np.zeros(units.shape[1:], units.dtype)
+    sums = np.zeros((len(beta), rows // VECTORS), units.dtype)
+    for block in range(len(x) // rows):
+        start, stop = block * rows, (block + 1) * rows
+        values = units[block if len(units) > 1 else 0]
+        if len(units) == 1:
+            _run_block(beta, sizes, activation, start, x, values)
+        delta[-1] = cotangent[start:stop]
+        _pull_back_block(beta, sizes, activation, values, delta, sums, d_x[start:stop].reshape(1, rows))
+    for weight in range(len(beta)):
+        gradient[weight] = sums[weight].sum()
+
+
+_FORWARD, _PULLBACK = (
+    {precision: kernel(function, precision) for precision in ("float64", "float32")}
+    for function in (_forward, _pullback)
+)
+
+
 def forward(
     beta: NDArray[np.floating],
     sizes: NDArray[np.int64],
@@ -196,14 +229,9 @@ def forward(
         units: overwritten, shape (blocks or 1, sum of sizes, rows of a block): with one, only the last block is kept.
         out: overwritten, shape (rows,).
     """
-    rows = units.shape[2]
-    for block in range(len(x) // rows):
-        values = units[block if len(units) > 1 else 0]
-        _run_block(beta, sizes, activation, block * rows, x, values)
-        out[block * rows : (block + 1) * rows] = values[-1]
+    _FORWARD[units.dtype.name](beta, sizes, activation, x, units, out)
 
 
-@kernel
 def pullback(
     beta: NDArray[np.floating],
     sizes: NDArray[np.int64],
@@ -226,15 +254,4 @@ def pullback(
         gradient: overwritten, shape (l,), float64.
         d_x: overwritten, shape (rows,).
     """
-    rows = units.shape[2]
-    delta = np.zeros(units.shape[1:], units.dtype)
-    sums = np.zeros((len(beta), rows // VECTORS), units.dtype)
-    for block in range(len(x) // rows):
-        start, stop = block * rows, (block + 1) * rows
-        values = units[block if len(units) > 1 else 0]
-        if len(units) == 1:
-            _run_block(beta, sizes, activation, start, x, values)
-        delta[-1] = cotangent[start:stop]
-        _pull_back_block(beta, sizes, activation, values, delta, sums, d_x[start:stop].reshape(1, rows))
-    for weight in range(len(beta)):
-        gradient[weight] = sums[weight].sum()
+    _PULLBACK[units.dtype.name](beta, sizes, activation, x, units, cotangent, gradient, d_x)

@@ -303,8 +303,14 @@ def _sweep(
         _differentiate(phi, starts, members, controlled, s, w, gradient)
 
 
-_run_serial, _run_parallel = kernel(_run), kernel(_run, parallel=True)
-_sweep_serial, _sweep_parallel = kernel(_sweep), kernel(_sweep, parallel=True)
+_VARIANTS = [(precision, parallel) for precision in ("float64", "float32") for parallel in (False, True)]
+_RUN, _SWEEP = (
+    {
+        (precision, parallel): kernel(function, f"{precision}_{parallel}", parallel=parallel)
+        for precision, parallel in _VARIANTS
+    }
+    for function in (_run, _sweep)
+)
 
 
 def run(state: NDArray[np.floating], phi: NDArray[np.float64], program: Program, *, threads: int = 1) -> None:
@@ -318,7 +324,7 @@ def run(state: NDArray[np.floating], phi: NDArray[np.float64], program: Program,
     """
     if threads > 1:
         numba.set_num_threads(threads)
-    (_run_parallel if threads > 1 else _run_serial)(state, phi, *_arrays(program))
+    _RUN[state.dtype.name, threads > 1](state, phi, *_arrays(program))
 
 
 def sweep(
@@ -344,7 +350,7 @@ def sweep(
     gradient = np.empty(len(phi))
     if threads > 1:
         numba.set_num_threads(threads)
-    (_sweep_parallel if threads > 1 else _sweep_serial)(state, cotangent, phi, *_arrays(program), gradient)
+    _SWEEP[state.dtype.name, threads > 1](state, cotangent, phi, *_arrays(program), gradient)
     return gradient
 
 
