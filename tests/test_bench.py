@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +97,11 @@ def test_report_of_the_same_day_is_not_overwritten(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^--output: got .*file, which cannot be written to"):
         report_paths(tmp_path / "file", "2026-01-02")
+
+
+def test_every_section_is_explained():
+    text = (Path(__file__).parents[1] / "docs/benchmarks/README.md").read_text()
+    assert [name for name in SECTIONS if f"| `{name}" not in text] == []
 
 
 def test_unknown_name_is_refused_with_the_list(capfd):

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,8 @@ SECTIONS: dict[str, Section] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    # Ended from outside, it still ends the processes that it has started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     return run_refusing(lambda: command(sys.argv[1:] if argv is None else argv))
 
 
@@ -64,7 +67,7 @@ def command(argv: list[str]) -> int:
     with threadpool_limits(1):
         rows, failed = measure(names, quick=options.quick)
     report = Report(
-        command=shlex.join(["python", "-m", "qtrl_hpc.bench", *argv]),
+        command=shlex.join([*_program(), *argv]),
         quick=options.quick,
         machine=described,
         rows=rows,
@@ -111,6 +114,12 @@ def _say(console: Console, status: Status, head: str) -> Say:
             console.print(text, markup=False, soft_wrap=True)
 
     return say
+
+
+def _program() -> list[str]:
+    """Return how we were started: by our own name, or by a script around us (docs/benchmarks/with_torchquantum.py)."""
+    name = Path(sys.argv[0]).name
+    return ["python", "-m", "qtrl_hpc.bench"] if name in ("__main__.py", "qtrl-bench") else ["python", name]
 
 
 def _section_names(only: list[str] | None) -> list[str]:

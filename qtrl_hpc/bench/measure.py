@@ -12,18 +12,29 @@ from numpy.typing import NDArray
 SECONDS_A_TURN = 0.02
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Return how long one call takes."""
+def wall_seconds(call: Callable[[], object]) -> float:
+    """Return how long one call takes, waiting included."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """Return how long this process computes for one call, on all its threads.
+
+    On an idle machine that is how long a call of one thread takes. On a busy one it leaves out that others had the core
+    in between, which would hit a long call and spare a short one.
+    """
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
 def turn(call: Callable[[], object]) -> float:
-    """Return the median seconds of a call over one turn."""
-    taken = [seconds(call)]
+    """Return the median CPU seconds of a call over one turn."""
+    taken = [cpu_seconds(call)]
     while sum(taken) < SECONDS_A_TURN:
-        taken.append(seconds(call))
+        taken.append(cpu_seconds(call))
     return statistics.median(taken)
 
 
@@ -31,11 +42,11 @@ def in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     """Time calls one after the other, round by round; a first round, in which much is set up, does not count.
 
     Args:
-        calls: by name.
+        calls: by name, computing on one thread.
         rounds: how many.
 
     Returns:
-        Seconds of each call in each round, shape (rounds,). Ratios are to be taken round by round.
+        CPU seconds of each call in each round, shape (rounds,). Ratios are to be taken round by round.
     """
     table = [[turn(call) for call in calls.values()] for _ in range(rounds + 1)]
     return dict(zip(calls, np.array(table[1:]).T, strict=True))

@@ -14,7 +14,11 @@ from qtrl_hpc.bench.rows import HIGH, LOW, Row
 from qtrl_hpc.errors import UserError
 
 FORMAT, FORMAT_VERSION = "qtrl_hpc-bench", 1
-HEADINGS = ("name", "what", "median", f"{LOW}–{HIGH} %", "times", "reach", "reached", "others", "note")
+SPREAD = f"{LOW}–{HIGH} %"
+HEADINGS = ("name", "what", "median", SPREAD, "times", "reach", "reached", "others", "note")
+# On a terminal too narrow for all, the table has these alone; a file is as wide as all of them need.
+NARROW = ("name", "median", SPREAD, "reach", "reached")
+WIDTH_OF_ALL = 150
 WIDTH_OF_A_FILE = 200
 
 
@@ -48,9 +52,13 @@ class Report:
             console.width = WIDTH_OF_A_FILE
         for name, value in self.machine.items():
             console.print(f"{name:22}{_words(value)}", markup=False)
-        table = Table(*HEADINGS, box=None, pad_edge=False)
+        shown = [name for name in HEADINGS if console.width >= WIDTH_OF_ALL or name in NARROW]
+        table = Table(box=None, pad_edge=False)
+        for name in shown:
+            table.add_column(name, no_wrap=name in NARROW)
         for row in self.rows:
-            table.add_row(*map(Text, _cells(row)), style="red" if row.reached is False else None)
+            cells = dict(zip(HEADINGS, _cells(row), strict=True))
+            table.add_row(*(Text(cells[name]) for name in shown), style="red" if row.reached is False else None)
         console.print(table)
 
 
@@ -88,7 +96,7 @@ def number(value: float) -> str:
 def _cells(row: Row) -> list[str]:
     others = "–" if row.others is None else f"{row.others:.1f}"
     if row.figure is None or row.low is None or row.high is None:
-        return [row.name, row.what, "–", "–", "0", "–", "not measured", others, row.note]
+        return [row.name, row.what, "not measured", "–", "0", "–", "–", others, row.note]
     reached = {True: "yes", False: "NO", None: "–"}[row.reached]
     spread = f"{number(row.low)}–{number(row.high)}"
     figure, times, reach = f"{number(row.figure)} {row.unit}", str(row.repetitions), row.reach or "–"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.bench import processes
 from qtrl_hpc.bench.footprint import BYTES_A_AMPLITUDE, memory
-from qtrl_hpc.bench.measure import seconds
+from qtrl_hpc.bench.measure import wall_seconds
 from qtrl_hpc.bench.rows import MeasurementError, Row, Say, measured
 from qtrl_hpc.stopwatch import PHASES
 
@@ -96,7 +96,7 @@ def startup(quick: bool, say: Say) -> list[Row]:
     """Time the help text and the way to the first update of 8 ranks."""
     say("--help")
     times = 3 if quick else 7
-    helps = [seconds(lambda: processes.run("train", "--help")) for _ in range(times + 1)][1:]
+    helps = [wall_seconds(lambda: processes.run("train", "--help")) for _ in range(times + 1)][1:]
     ranks, times = (2, 1) if quick else (8, 3)
     firsts = []
     for number in range(times + 1):
@@ -122,8 +122,8 @@ def memory_use(quick: bool, say: Say) -> list[Row]:
     return [
         measured(
             "memory.statevectors",
-            "circuit and gradient, statevector, beyond p, its cotangent and a constant, from n = 18 to 20",
-            (large - small) / unit, "statevectors", at_most=2.05,
+            "statevectors that circuit and gradient need beyond p, its cotangent and a constant, n = 18 to 20",
+            (large - small) / unit, "ψ", at_most=2.05,
             note=f"{large / 2**20:.0f} MiB at n = 20, of which {constant / 2**20:.1f} MiB constant",
         ),
         measured(
