@@ -30,7 +30,7 @@ SECTIONS: dict[str, Section] = {
     "growth": kernels.growth,
     "whole-run": runs.whole_run,
     "efficiency": runs.efficiency,
-    "allreduce": runs.allreduce,
+    "allreduce": runs.reduction_share,
     "memory": runs.memory_use,
     "startup": runs.startup,
     "update": runs.update,

@@ -17,11 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from qtrl_hpc.agents import Agents
 from qtrl_hpc.bench.subjects import config
+from qtrl_hpc.config import Config
 from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.errors import EXIT_DONE, TrainingError
 from qtrl_hpc.factory import make_generator
 from qtrl_hpc.generator import ClassicalGenerator, Generator, Theta
+from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch
 from qtrl_hpc.train import initial_state, run_updates
@@ -59,12 +61,11 @@ def time_blocks(world: World, flags: list[str], stop: StopRequest) -> list[tuple
     """Return the seconds of each block of updates, with the circuit and replayed. Collective: all ranks."""
     values = config(*flags)
     threadpool_limits(values.threads)
-    environments = [make_environment(values.env_id) for _ in range(values.agents_per_rank)]
-    spec = policy_spec(environments[0], values, values)
-    agents = Agents(values, spec, environments, first_agent=world.rank * values.agents_per_rank)
+    spec = policy_spec(make_environment(values.env_id), values, values)
     kept: deque[NDArray[np.float64]] = deque()
     quantum = make_generator(values, spec)
     generators: list[Generator] = [Recording(quantum, kept), Replaying(spec.sizes, kept)]
+    agents = [_agents(world, values, spec) for _ in generators]
     states = [initial_state(generator, values) for generator in generators]
     quantum.pullback(quantum(states[0].Theta))  # loads the kernels
     seconds = []
@@ -74,13 +75,18 @@ def time_blocks(world: World, flags: list[str], stop: StopRequest) -> list[tuple
             world.barrier()
             start = time.perf_counter()
             states[side] = run_updates(
-                world, block, spec, generator, agents, states[side], stop, Stopwatch(), recorder=None
+                world, block, spec, generator, agents[side], states[side], stop, Stopwatch(), recorder=None
             )
             taken.append(time.perf_counter() - start)
         if states[0].baseline != states[1].baseline:  # its means are of all returns of all episodes so far
             raise TrainingError(f"update {end}: the replayed run has played other episodes")
         seconds.append((taken[0], taken[1]))
     return seconds
+
+
+def _agents(world: World, values: Config, spec: PolicySpec) -> Agents:
+    environments = [make_environment(values.env_id) for _ in range(values.agents_per_rank)]
+    return Agents(values, spec, environments, first_agent=world.rank * values.agents_per_rank)
 
 
 def main() -> None:

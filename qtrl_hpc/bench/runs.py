@@ -66,7 +66,7 @@ def efficiency(quick: bool, say: Say) -> list[Row]:
     return [measured("efficiency", what, 100 * one / two, "%", at_least=95.0, note=note)]
 
 
-def allreduce(quick: bool, say: Say) -> list[Row]:
+def reduction_share(quick: bool, say: Say) -> list[Row]:
     """Measure the one reduction's share of an update."""
     rows = processes.train(AGENTS_PER_RANK, f"--updates={40 if quick else 300}", ranks=RANKS)
     reduction, whole = _column(rows, "seconds_reduction"), _column(rows, "seconds")
