@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -67,9 +68,7 @@ def finish(process: subprocess.Popen, module: str) -> str:
     except subprocess.TimeoutExpired:
         raise MeasurementError(f"qtrl_hpc.{module} took longer than {SECONDS_AT_MOST:g} s") from None
     if process.returncode != 0:
-        lines = [line for line in printed.splitlines() if line.strip()]
-        telling = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["nothing"]
-        raise MeasurementError(f"qtrl_hpc.{module} ended with {process.returncode}: {telling[0].strip()}")
+        raise MeasurementError(f"qtrl_hpc.{module} ended with {process.returncode}: {_why(printed)}")
     return printed
 
 
@@ -109,6 +108,15 @@ def _mpirun() -> str:
     if not found:
         raise MeasurementError("there is no mpirun")
     return found
+
+
+def _why(printed: str) -> str:
+    """Return the line that tells why a command failed: its refusal, the end of a traceback, else mpirun's first words."""
+    lines = [line.strip() for line in printed.splitlines() if re.search(r"\w", line)]
+    refusals = [line for line in lines if line.startswith("error: ")]
+    if refusals or not lines:
+        return (refusals or ["it printed nothing"])[0]
+    return lines[-1] if "Traceback" in printed else f"{lines[0]} (mpirun on one machine: see jobs/env.sh)"
 
 
 def _end(process: subprocess.Popen) -> None:
