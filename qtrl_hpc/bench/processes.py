@@ -111,7 +111,7 @@ def _mpirun() -> str:
 
 
 def _why(printed: str) -> str:
-    """Return the line that tells why a command failed: its refusal, the end of a traceback, else mpirun's first words."""
+    """Return the line that tells why a command failed: a refusal, a traceback's end, else mpirun's first words."""
     lines = [line.strip() for line in printed.splitlines() if re.search(r"\w", line)]
     refusals = [line for line in lines if line.startswith("error: ")]
     if refusals or not lines:
