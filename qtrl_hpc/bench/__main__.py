@@ -22,6 +22,9 @@ from qtrl_hpc.launcher import is_launched
 
 Section = Callable[[bool, Say], list[Row]]
 
+# Cores; a little always runs.
+OTHERS_THAT_DISTURB = 0.2
+
 SECTIONS: dict[str, Section] = {
     "statevector": kernels.statevector,
     "aer": kernels.aer,
@@ -77,6 +80,8 @@ def command(argv: list[str]) -> int:
         print(report.to_json())
     else:
         report.print()
+    if (others := max((row.others or 0.0) for row in rows)) > OTHERS_THAT_DISTURB:
+        print(f"warning: other processes kept up to {others:g} cores busy: see the column others", file=sys.stderr)
     if paths:
         save(report, paths)
         print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
