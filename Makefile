@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install train test lint
+.PHONY: help install train test lint bench
 
 help:  ## list these
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -23,8 +23,17 @@ lint: install  ## check style, format, types and imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# FLAGS="--quick" or any others of qtrl_hpc.bench
+bench: export PATH := $(CURDIR)/$(BIN):$(PATH)
+bench: .venv/.bench  ## time everything, beside other simulators
+	@. jobs/env.sh && $(BIN)/python -m qtrl_hpc.bench $(FLAGS)
+
 # Written last, so that an installation that broke off is taken up again.
 .venv/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[mpi,test,lint]'
+	@touch $@
+
+.venv/.bench: .venv/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@

@@ -74,7 +74,7 @@ def constraints():
 
 
 def test_extras_are_those_that_make_install_and_the_docs_need(extras):
-    assert set(extras) == {"mpi", "test", "lint", "docs"}
+    assert set(extras) == {"mpi", "test", "lint", "docs", "bench"}
 
 
 def test_conda_environment_names_the_requirements_of_setup_cfg(setup_cfg, install_requires, extras, environment):
@@ -119,7 +119,12 @@ def test_constraints_pin_what_the_requirements_require(install_requires, extras,
 
 def test_console_scripts_import(setup_cfg):
     scripts = lines(setup_cfg["options.entry_points"]["console_scripts"])
-    assert [script.split(" = ")[0] for script in scripts] == ["qtrl-train", "qtrl-evaluate", "qtrl-export"]
+    assert [script.split(" = ")[0] for script in scripts] == [
+        "qtrl-train",
+        "qtrl-evaluate",
+        "qtrl-export",
+        "qtrl-bench",
+    ]
     for script in scripts:
         module, function = script.split(" = ")[1].split(":")
         assert callable(getattr(importlib.import_module(module), function))

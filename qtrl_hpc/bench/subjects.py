@@ -1,0 +1,135 @@
+"""What is timed: the one place where the benchmark takes hold of the project's own classes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest import mock
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from qtrl_hpc import mlp
+from qtrl_hpc.cli import parse_train
+from qtrl_hpc.config import Config
+from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
+from qtrl_hpc.episode import sample_action
+from qtrl_hpc.factory import GRADIENTS, make_generator, num_qubits_for
+from qtrl_hpc.mapping import Mapping
+from qtrl_hpc.policy import PolicySpec, flatten_observation, policy_layers
+from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.qpu import QPUS
+
+NUM_WEIGHTS = 4835
+"""k of the paper's policy 147-32-3."""
+NUM_QUBITS = num_qubits_for(NUM_WEIGHTS)
+NUM_LAYERS = 3
+THREADS = 1
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A circuit with angles, and a cotangent of its probabilities, all drawn from ``SEED``."""
+
+    ansatz: Ansatz
+    phi: NDArray[np.float64]
+    cotangent: NDArray[np.float64]
+    """Shape (2^n,), zero beyond the k weights that the policy has, as in a run."""
+
+
+def circuit(num_qubits: int = NUM_QUBITS, num_layers: int = NUM_LAYERS) -> Circuit:
+    """Return a circuit to run; by default the paper's."""
+    rng = np.random.default_rng(SEED)
+    ansatz = Ansatz(num_qubits=num_qubits, num_layers=num_layers)
+    cotangent = rng.standard_normal(ansatz.num_amplitudes)
+    if num_qubits == NUM_QUBITS:
+        cotangent[NUM_WEIGHTS:] = 0.0
+    return Circuit(ansatz, rng.uniform(-np.pi, np.pi, ansatz.num_angles), cotangent)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A circuit on one of our QPUs."""
+
+    forward: Callable[[], NDArray[np.float64]]
+    """The probabilities."""
+    backward: Callable[[], NDArray[np.float64]]
+    """Their pullback at the last ``forward``."""
+
+    def both(self) -> NDArray[np.float64]:
+        """Return the gradient, the circuit run anew."""
+        self.forward()
+        return self.backward()
+
+
+def simulation(subject: Circuit, qpu_name: str = "statevector") -> Simulation:
+    """Return the circuit on a QPU, with the adjoint gradient."""
+    qpu = QPUS[qpu_name](subject.ansatz, THREADS)
+    gradient = GRADIENTS["adjoint"](qpu)
+    return Simulation(lambda: qpu.probabilities(subject.phi), lambda: gradient(subject.phi, subject.cotangent))
+
+
+@contextmanager
+def aer_seconds() -> Iterator[list[float]]:
+    """Note, of every execution on Aer inside the ``with``, the time that Aer itself says it took."""
+    from qiskit_aer import AerSimulator
+
+    noted: list[float] = []
+    execute = AerSimulator._execute_circuits
+
+    def execute_and_note(*arguments: object, **keywords: object) -> dict:
+        output = execute(*arguments, **keywords)
+        noted.append(float(output["results"][0]["time_taken"]))
+        return output
+
+    with mock.patch.object(AerSimulator, "_execute_circuits", execute_and_note):
+        yield noted
+
+
+def config(*flags: str) -> Config:
+    """Return the configuration that ``qtrl_hpc.train`` makes of some flags."""
+    return parse_train(list(flags)).config
+
+
+def mapping_passes(preset: str) -> Callable[[], object]:
+    """Return a call of the mapping model's forward pass and pullback, as a preset has it, on all k rows."""
+    values, rng = config("--preset", preset), np.random.default_rng(SEED)
+    mapping = Mapping(
+        num_qubits=NUM_QUBITS,
+        num_rows=NUM_WEIGHTS,
+        hidden_sizes=values.mapping_hidden_sizes,
+        activation=values.mapping_activation,
+    )
+    beta = mlp.initial_parameters(mapping.sizes, rng)
+    x, cotangent = rng.standard_normal(NUM_WEIGHTS), rng.standard_normal(NUM_WEIGHTS)
+
+    def passes() -> object:
+        mapping.forward(beta, x)
+        return mapping.pullback(beta, cotangent)
+
+    return passes
+
+
+@dataclass(frozen=True)
+class Play:
+    """An environment and a policy on it."""
+
+    env: gymnasium.Env
+    act: Callable[[object, float], int]
+    """From an observation and a uniform number to an action, as an episode does it."""
+
+
+def play() -> Play:
+    """Return the default environment with an initial policy."""
+    values = config()
+    env = make_environment(values.env_id)
+    spec: PolicySpec = policy_spec(env, values, values)
+    generator = make_generator(values, spec)
+    initial = generator.initial(np.random.default_rng(seed_sequence(SEED, Purpose.INITIAL)))
+    layers = policy_layers(generator(initial), spec)
+
+    def act(observation: object, uniform: float) -> int:
+        return sample_action(mlp.forward(layers, spec.activation, flatten_observation(observation, spec))[-1], uniform)
+
+    return Play(env, act)
