@@ -28,7 +28,7 @@ def main() -> None:
     before = memory("VmRSS")
     ours = simulation(subject)
     probabilities = ours.forward()
-    ours.backward()
+    ours.both()
     print(memory("VmHWM") - before - probabilities.nbytes)
 
 

@@ -117,11 +117,11 @@ def growth(quick: bool, say: Say) -> list[Row]:
     for n in sizes:
         subject = subjects.circuit(n)
         ours = subjects.simulation(subject)
-        ours.forward()
-        calls |= {f"forward {n}": ours.forward, f"adjoint {n}": ours.backward}
+        calls |= {f"forward {n}": ours.forward, f"both {n}": ours.both}
         divisors[n] = subject.ansatz.num_amplitudes * len(subject.ansatz.targets)
     say(f"{sizes[0]} to {sizes[-1]} qubits")
     taken = in_turn(calls, 3 if quick else 7)
+    taken |= {f"adjoint {n}": taken[f"both {n}"] - taken[f"forward {n}"] for n in sizes}
     rows = []
     for way in ("forward", "adjoint"):
         each = np.array([taken[f"{way} {n}"] / divisors[n] for n in sizes])

@@ -6,12 +6,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from qtrl_hpc.quantum.ansatz import Ansatz
-from qtrl_hpc.quantum.kernels import UNCONTROLLED
+from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
+from qtrl_hpc.simd import fill, load, store
 
 # Multiply-adds on each number while it is in a register: enough for its load and store to cost nothing beside them.
 DEPTH = 32
-CHAINS = 3
+CHAINS = 8
 FLOP_A_NUMBER = 2 * DEPTH * CHAINS
 
 # Of one gate on one pair of amplitudes (x, y): four complex products and two complex sums.
@@ -20,16 +20,21 @@ ROTATE_FLOP = 4 * 6 + 2 * 2
 OVERLAP_FLOP = 4 * 6 + 4 * 2
 
 
-@njit(fastmath={"contract", "reassoc", "nsz"})
+@njit(fastmath={"contract", "nsz"})
 def multiply_add(values: NDArray[np.float64], a: float, b: float) -> None:
-    """Do ``FLOP_A_NUMBER`` operations on each number, in three chains that do not wait for one another."""
-    for k in range(values.size):
-        p, q, r = values[k], values[k] + b, values[k] - a
+    """Do ``FLOP_A_NUMBER`` operations on each number, in eight chains that do not wait for one another.
+
+    On the vectors that the kernels use: what the compiler makes of a plain loop is half as fast where registers have
+    512 bits.
+    """
+    u, v = fill(values, a), fill(values, b)
+    for k in range(0, values.size, 8):
+        p0 = load(values, k)
+        p1, p2, p3, p4, p5, p6, p7 = p0 + u, p0 + v, p0 - u, p0 - v, p0 * u, p0 * v, p0 * p0
         for _ in range(DEPTH):
-            p = p * a + b
-            q = q * b + a
-            r = r * a + a
-        values[k] = p + q + r
+            p0, p1, p2, p3 = p0 * u + v, p1 * u + v, p2 * u + v, p3 * u + v
+            p4, p5, p6, p7 = p4 * u + v, p5 * u + v, p6 * u + v, p7 * u + v
+        store(values, k, p0 + p1 + p2 + p3 + p4 + p5 + p6 + p7)
 
 
 @njit

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.bench.subjects import Circuit
 from qtrl_hpc.errors import one_line
-from qtrl_hpc.quantum.kernels import UNCONTROLLED
+from qtrl_hpc.quantum.ansatz import UNCONTROLLED
 
 PACKAGES = ("pennylane", "pennylane-lightning", "torchquantum")
 

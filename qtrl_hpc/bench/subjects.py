@@ -15,7 +15,7 @@ from qtrl_hpc.config import Config
 from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
 from qtrl_hpc.episode import sample_action
 from qtrl_hpc.factory import GRADIENTS, make_generator, num_qubits_for
-from qtrl_hpc.mapping import Mapping
+from qtrl_hpc.mapping import make_mapping
 from qtrl_hpc.policy import PolicySpec, flatten_observation, policy_layers
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import QPUS
@@ -54,20 +54,20 @@ class Simulation:
 
     forward: Callable[[], NDArray[np.float64]]
     """The probabilities."""
-    backward: Callable[[], NDArray[np.float64]]
-    """Their pullback at the last ``forward``."""
-
-    def both(self) -> NDArray[np.float64]:
-        """Return the gradient, the circuit run anew."""
-        self.forward()
-        return self.backward()
+    both: Callable[[], NDArray[np.float64]]
+    """The circuit run anew, and the pullback of its probabilities."""
 
 
 def simulation(subject: Circuit, qpu_name: str = "statevector") -> Simulation:
     """Return the circuit on a QPU, with the adjoint gradient."""
-    qpu = QPUS[qpu_name](subject.ansatz, THREADS)
+    qpu = QPUS[qpu_name](subject.ansatz, threads=THREADS)
     gradient = GRADIENTS["adjoint"](qpu)
-    return Simulation(lambda: qpu.probabilities(subject.phi), lambda: gradient(subject.phi, subject.cotangent))
+
+    def both() -> NDArray[np.float64]:
+        qpu.probabilities(subject.phi)
+        return gradient(subject.phi, subject.cotangent)
+
+    return Simulation(lambda: qpu.probabilities(subject.phi), both)
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def config(*flags: str) -> Config:
 def mapping_passes(preset: str) -> Callable[[], object]:
     """Return a call of the mapping model's forward pass and pullback, as a preset has it, on all k rows."""
     values, rng = config("--preset", preset), np.random.default_rng(SEED)
-    mapping = Mapping(
+    mapping = make_mapping(
         num_qubits=NUM_QUBITS,
         num_rows=NUM_WEIGHTS,
         hidden_sizes=values.mapping_hidden_sizes,

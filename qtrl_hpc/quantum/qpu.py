@@ -49,8 +49,9 @@ class StatevectorQPU:
 
     def probabilities(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Run the circuit once (see ``QPU.probabilities``)."""
+        self._phi = None
         state = self.state(phi)[:, : self.ansatz.num_amplitudes]
-        return (state[0] * state[0] + state[1] * state[1]).astype(np.float64, copy=False)
+        return np.einsum("ci,ci->i", state, state, dtype=np.float64)
 
     def state(self, phi: NDArray[np.float64]) -> NDArray[np.floating]:
         """Return the amplitudes, running the circuit unless the last run was of the same angles.
