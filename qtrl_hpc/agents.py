@@ -1,6 +1,6 @@
 """The agents that live on one rank: each plays its episodes and gives its contribution to the one reduction."""
 
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 
 import gymnasium
 import numpy as np
@@ -67,11 +67,11 @@ class Agents:
             ∂J/∂theta, shape (rows, k), and the sums of ``STATISTICS``, shape (rows, 7); rows = agents, or 1.
         """
         layers = policy_layers(theta, self._spec)
-        batches, statistics = zip(*(self._weigh(own, baseline) for own in trajectories), strict=True)
+        batches, statistics = map(list, zip(*(self._weigh(own, baseline) for own in trajectories), strict=True))
         if self._config.reduction == "allreduce":
-            batches, statistics = (Batch.joined(batches),), (np.sum(statistics, axis=0),)
+            batches, statistics = [list(chain(*batches))], [sum(statistics)]
         gradients, entropies = zip(
-            *(policy_gradient(batch, layers, self._spec, self._config) for batch in batches), strict=True
+            *(policy_gradient(Batch.joined(rows), layers, self._spec, self._config) for rows in batches), strict=True
         )
         return np.array(gradients), np.column_stack([statistics, entropies])
 
@@ -99,7 +99,7 @@ class Agents:
         for agent, player in enumerate(self._players, self._first_agent):
             player.resume(int(running.episode[agent]), actions[agent], int(running.checksum[agent]))
 
-    def _weigh(self, own: list[Trajectory], baseline: Baseline) -> tuple[Batch, NDArray[np.float64]]:
+    def _weigh(self, own: list[Trajectory], baseline: Baseline) -> tuple[list[Batch], NDArray[np.float64]]:
         """Return one agent's steps with their advantages and weights, and its ``STATISTICS`` but for the entropy."""
         config, batches, statistics = self._config, [], np.zeros(len(STATISTICS) - 1)
         for trajectory in own:
@@ -116,4 +116,4 @@ class Agents:
                 returns.sum(),
                 returns @ returns,
             ]
-        return Batch.joined(batches), statistics
+        return batches, statistics
