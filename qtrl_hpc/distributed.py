@@ -97,7 +97,7 @@ class World:
         self._comm.Bcast(shared)
         return shared
 
-    def gather(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    def gather_numbers(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the vectors of all ranks in rank order as one, on rank 0; elsewhere nothing. Collective: all ranks."""
         counts = np.empty(self.size, np.int64)
         self._comm.Allgather(np.array([vector.size], np.int64), counts)

@@ -188,7 +188,7 @@ def _resume_episodes(world: World, agents: Agents, running: RunningEpisodes) -> 
 
 def _running_episodes(world: World, agents: Agents) -> RunningEpisodes:
     """Return on rank 0 where all agents are in their episodes. Collective: all ranks."""
-    return RunningEpisodes(*map(world.gather, agents.running()))
+    return RunningEpisodes(*map(world.gather_numbers, agents.running()))
 
 
 def _same_everywhere(world: World, state: TrainingState) -> TrainingState:
