@@ -18,6 +18,7 @@ def main() -> None:
     for run in runs:
         label, directory = run.split("=", 1)
         rows = [json.loads(line) for line in Path(directory, "metrics.jsonl").read_text().splitlines()]
+        rows = [row for row in rows if row["reward_mean"] is not None]  # null where no episode ended
         updates = np.array([row["update"] for row in rows])
         rewards = np.array([row["reward_mean"] for row in rows])
         smooth = np.convolve(rewards, np.ones(WINDOW) / WINDOW, "valid")

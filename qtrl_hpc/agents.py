@@ -1,17 +1,18 @@
 """The agents that live on one rank: each plays its episodes and gives its contribution to the one reduction."""
 
+from itertools import accumulate, chain, pairwise
+
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.config import Config
-from qtrl_hpc.environment import Purpose, reset_seed, seed_sequence
-from qtrl_hpc.episode import Trajectory, run_episode
+from qtrl_hpc.episode import Actor, Player, RunningEpisodes, Trajectory
 from qtrl_hpc.policy import PolicySpec, policy_layers
-from qtrl_hpc.reinforce import Baseline, advantages, discounted_returns, policy_gradient
+from qtrl_hpc.reinforce import Baseline, Batch, advantages, discounted_returns, policy_gradient
 
-# Sums over episodes that travel with the gradient.
-STATISTICS = ("episodes", "reward", "length", "entropy", "return", "squared_return")
+# Sums that travel with the gradient: three over the episodes that ended in this update, the others over its steps.
+STATISTICS = ("episodes", "reward", "length", "steps", "return", "squared_return", "entropy")
 
 
 class Agents:
@@ -27,33 +28,35 @@ class Agents:
     def __init__(
         self, config: Config, spec: PolicySpec, environments: list[gymnasium.Env], *, first_agent: int
     ) -> None:
-        self._config, self._spec, self._environments = config, spec, environments
+        self._config, self._spec = config, spec
+        self._players = [
+            Player(env, spec, seed=config.seed, agent=agent) for agent, env in enumerate(environments, first_agent)
+        ]
         self._first_agent = first_agent
 
     def play(self, theta: NDArray[np.float64], update: int) -> list[list[Trajectory]]:
-        """Play each agent's episodes of one update.
+        """Play each agent's episodes, or its steps, of one update.
 
         Args:
             theta: the policy's weights, shape (k,), float64.
-            update: its number counts the episodes, and so their random streams.
+            update: its number counts the episodes, and so their random streams, where whole ones are played.
 
         Returns:
             For each agent, its trajectories.
         """
-        layers = policy_layers(theta, self._spec)
-        count = self._config.episodes_per_update
-        return [
-            [self._episode(layers, index, episode) for episode in range(update * count, (update + 1) * count)]
-            for index in range(len(self._environments))
-        ]
+        actor = Actor(theta, self._spec)
+        steps, count = self._config.steps_per_update, self._config.episodes_per_update
+        if steps is None:
+            for player in self._players:
+                player.episode = update * count
+        return [[player.play(actor, steps) for _ in range(count)] for player in self._players]
 
     def reinforce(
         self, trajectories: list[list[Trajectory]], theta: NDArray[np.float64], baseline: Baseline
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return each agent's policy gradient, averaged over its episodes (Eq. 2), and its statistics.
+        """Return each agent's policy gradient, averaged over its trajectories (Eq. 2), and its statistics.
 
-        Where the reduction need not be in agent order, both are added up over the rank's agents: the pullback is
-        linear, so that one serves them all.
+        Where the reduction need not be in agent order, one pass through the policy serves all the rank's agents.
 
         Args:
             trajectories: of ``play``.
@@ -61,35 +64,56 @@ class Agents:
             baseline: of the returns before this update.
 
         Returns:
-            ∂J/∂theta, shape (rows, k), and the sums of ``STATISTICS``, shape (rows, 6); rows = agents, or 1.
+            ∂J/∂theta, shape (rows, k), and the sums of ``STATISTICS``, shape (rows, 7); rows = agents, or 1.
         """
         layers = policy_layers(theta, self._spec)
-        d_theta = np.zeros((len(trajectories), len(theta)))
-        statistics = np.zeros((len(trajectories), len(STATISTICS)))
-        for row, own in enumerate(trajectories):
-            for trajectory in own:
-                returns = discounted_returns(trajectory.rewards, self._config.gamma)
-                advantage = advantages(returns, self._config, baseline)
-                gradient, entropy = policy_gradient(trajectory, layers, self._spec, advantage, self._config)
-                d_theta[row] += gradient / len(own)
-                statistics[row] += [
-                    1,
-                    trajectory.rewards.sum(),
-                    len(returns),
-                    entropy,
-                    returns.sum(),
-                    returns @ returns,
-                ]
+        batches, statistics = map(list, zip(*(self._weigh(own, baseline) for own in trajectories), strict=True))
         if self._config.reduction == "allreduce":
-            return d_theta.sum(axis=0, keepdims=True), statistics.sum(axis=0, keepdims=True)
-        return d_theta, statistics
-
-    def _episode(self, layers: list, index: int, episode: int) -> Trajectory:
-        seed, agent = self._config.seed, self._first_agent + index
-        return run_episode(
-            self._environments[index],
-            layers,
-            self._spec,
-            seed=reset_seed(seed_sequence(seed, Purpose.ENVIRONMENT, agent, episode)),
-            rng=np.random.default_rng(seed_sequence(seed, Purpose.ACTIONS, agent, episode)),
+            batches, statistics = [list(chain(*batches))], [sum(statistics)]
+        gradients, entropies = zip(
+            *(policy_gradient(Batch.joined(rows), layers, self._spec, self._config) for rows in batches), strict=True
         )
+        return np.array(gradients), np.column_stack([statistics, entropies])
+
+    def running(self) -> RunningEpisodes:
+        """Return where this rank's agents are in their episodes."""
+        players = self._players
+        return RunningEpisodes(
+            episode=np.array([player.episode for player in players], np.float64),
+            length=np.array([len(player.actions) for player in players], np.float64),
+            checksum=np.array([player.checksum() for player in players], np.float64),
+            actions=np.array([action for player in players for action in player.actions], np.float64),
+        )
+
+    def resume(self, running: RunningEpisodes) -> None:
+        """Play to where this rank's agents were.
+
+        Args:
+            running: of all agents of the run.
+
+        Raises:
+            UserError: an environment does not play the same episode again.
+        """
+        ends = accumulate(map(int, running.length), initial=0)
+        actions = [running.actions[start:end].astype(int).tolist() for start, end in pairwise(ends)]
+        for agent, player in enumerate(self._players, self._first_agent):
+            player.resume(int(running.episode[agent]), actions[agent], int(running.checksum[agent]))
+
+    def _weigh(self, own: list[Trajectory], baseline: Baseline) -> tuple[list[Batch], NDArray[np.float64]]:
+        """Return one agent's steps with their advantages and weights, and its ``STATISTICS`` but for the entropy."""
+        config, batches, statistics = self._config, [], np.zeros(len(STATISTICS) - 1)
+        for trajectory in own:
+            returns = discounted_returns(trajectory.rewards, trajectory.over, config.gamma, baseline.expected)
+            steps, episodes = len(returns), trajectory.finished
+            weight = 1.0 / len(own) / (steps if config.time_reduction == "mean" else 1)
+            advantage = advantages(returns, config, baseline)
+            batches.append(Batch(trajectory.obs, trajectory.actions, advantage, np.full(steps, weight)))
+            statistics += [
+                len(episodes),
+                sum(reward for reward, _ in episodes),
+                sum(length for _, length in episodes),
+                steps,
+                returns.sum(),
+                returns @ returns,
+            ]
+        return batches, statistics

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc import files, hdf5
 from qtrl_hpc.config import Config
+from qtrl_hpc.episode import RunningEpisodes
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.generator import Theta
 from qtrl_hpc.optimizer import OptimizerState
@@ -25,7 +26,7 @@ KEPT = 3
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """All that changes from update to update; random streams are counted, so none is here."""
+    """All that changes from update to update and is the same on every rank; random streams are counted."""
 
     update: int
     Theta: Theta
@@ -75,6 +76,8 @@ class Checkpoint:
     policy_spec: PolicySpec
     num_agents: int
     world_size: int
+    running: RunningEpisodes | None = None
+    """Of all agents; None where whole episodes are played (``steps_per_update``)."""
 
     def save(self, path: Path) -> None:
         """Write the file atomically (docs/formats.md)."""
@@ -100,6 +103,7 @@ class Checkpoint:
                 "/optimizer/second": state.optimizer.second,
                 "/optimizer/steps": np.array([state.optimizer.steps], np.float64),
                 "/baseline": np.array([state.baseline.weight, state.baseline.mean, state.baseline.mean_square]),
+                **({} if self.running is None else self.running.datasets()),
             },
         )
 
@@ -134,6 +138,10 @@ class Checkpoint:
                 raise ValueError(
                     f"theta has shape {data['/theta'].shape}, the policy needs {spec.num_parameters} numbers"
                 )
+            config, running = Config.from_dict(json.loads(str(attributes["config"]))), None
+            if config.steps_per_update is not None:
+                running = RunningEpisodes.from_datasets(data)
+                running.check(numbers["num_agents"], spec)
             return cls(
                 state=TrainingState(
                     update=numbers["update"],
@@ -142,10 +150,11 @@ class Checkpoint:
                     baseline=Baseline(weight=weight, mean=mean, mean_square=mean_square),
                 ),
                 theta=data["/theta"],
-                config=Config.from_dict(json.loads(str(attributes["config"]))),
+                config=config,
                 policy_spec=spec,
                 num_agents=numbers["num_agents"],
                 world_size=numbers["world_size"],
+                running=running,
             )
         except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{path}: lacks something that a checkpoint has ({error})") from error

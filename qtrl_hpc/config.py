@@ -221,6 +221,9 @@ class RunConfig(_Checked):
     episodes_per_update: int = 1
     """Episodes that each agent plays for one update."""
 
+    steps_per_update: int | None = None
+    """Steps that each agent plays for one update, its episode going on in the next; null: whole episodes."""
+
     agents_per_rank: int = 1
     """Agents that each MPI rank plays; the run has ranks times this many."""
 
@@ -235,6 +238,10 @@ class RunConfig(_Checked):
         if not _is_int(self.seed) or self.seed < 0:
             _refuse("seed", self.seed, "a whole number of at least 0")
         self._positive_int("updates", "episodes_per_update", "agents_per_rank", "checkpoint_every")
+        if self.steps_per_update is not None:
+            self._positive_int("steps_per_update")
+            if self.episodes_per_update != 1:
+                _refuse("episodes_per_update", self.episodes_per_update, "1 together with --steps-per-update")
         self._one_of("reduction", ("allreduce", "ordered"))
 
 

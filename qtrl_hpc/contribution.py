@@ -24,7 +24,7 @@ def pack(
 
     Args:
         d_Theta: ∂J/∂Theta, one a row, shape (P + l,), float64.
-        statistics: of ``Agents.reinforce``, shape (rows, 6).
+        statistics: of ``Agents.reinforce``, shape (rows, 7).
         seconds: spent by this rank, by phase; they travel in its first row.
         stop: whether this rank was asked to stop.
 
@@ -60,6 +60,6 @@ class Total:
         """Return the sum of one column."""
         return float(self.vector[_COLUMNS.index(name) - len(_COLUMNS)])
 
-    def mean(self, name: str) -> float:
-        """Return the mean over episodes of one of ``STATISTICS``."""
-        return self[name] / self["episodes"]
+    def mean(self, name: str, over: str) -> float | None:
+        """Return the mean of one of ``STATISTICS`` over "episodes" or "steps"; None where there were none."""
+        return self[name] / self[over] if self[over] else None

@@ -89,6 +89,22 @@ class World:
         """Overwrite ``vector`` with rank 0's, in place. Collective: all ranks."""
         self._comm.Bcast(vector)
 
+    def share(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return rank 0's vector on every rank, whatever length it has. Collective: all ranks."""
+        length = np.array([vector.size], np.int64)
+        self._comm.Bcast(length)
+        shared = vector.copy() if self.rank == 0 else np.empty(int(length.item()))
+        self._comm.Bcast(shared)
+        return shared
+
+    def gather_numbers(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the vectors of all ranks in rank order as one, on rank 0; elsewhere nothing. Collective: all ranks."""
+        counts = np.empty(self.size, np.int64)
+        self._comm.Allgather(np.array([vector.size], np.int64), counts)
+        received = np.empty(int(counts.sum()) if self.rank == 0 else 0)
+        self._comm.Gatherv(vector, [received, counts] if self.rank == 0 else None)
+        return received
+
     def barrier(self) -> None:
         """Wait for the slowest rank. Collective: all ranks."""
         self._comm.Barrier()

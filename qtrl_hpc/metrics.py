@@ -60,12 +60,12 @@ class ProgressDisplay:
                 TextColumn("training"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("reward {task.fields[reward]:.3f}  {task.fields[rate]:.1f} updates/s"),
+                TextColumn("reward {task.fields[reward]}  {task.fields[rate]:.1f} updates/s"),
                 TimeRemainingColumn(),
                 console=Console(file=screen, width=os.get_terminal_size(screen.fileno()).columns or None),
                 refresh_per_second=2,
             )
-            self._task = self._bar.add_task("", total=total, completed=start, reward=0.0, rate=0.0)
+            self._task = self._bar.add_task("", total=total, completed=start, reward=self._shown, rate=0.0)
 
     def __enter__(self) -> "ProgressDisplay":
         if self._bar:
@@ -78,19 +78,24 @@ class ProgressDisplay:
         if self._bar:
             self._bar.stop()
 
-    def show(self, update: int, reward_mean: float) -> None:
-        """Take note of an update that has been done."""
-        before = reward_mean if self._reward is None else self._reward
-        self._reward = SMOOTHING * before + (1.0 - SMOOTHING) * reward_mean
+    @property
+    def _shown(self) -> str:
+        return "-" if self._reward is None else f"{self._reward:.3f}"
+
+    def show(self, update: int, reward_mean: float | None) -> None:
+        """Take note of an update that has been done; ``reward_mean`` is None where no episode ended in it."""
+        if reward_mean is not None:
+            before = reward_mean if self._reward is None else self._reward
+            self._reward = SMOOTHING * before + (1.0 - SMOOTHING) * reward_mean
         now = time.monotonic()
         rate = (update - self._start) / max(now - self._began, 1e-9)
         if self._bar:
-            self._bar.update(self._task, completed=update, reward=self._reward, rate=rate)
+            self._bar.update(self._task, completed=update, reward=self._shown, rate=rate)
         elif now - self._last_line >= SECONDS_BETWEEN_LINES or update == self._total:
             self._last_line = now
             left = (self._total - update) / rate
             print(
-                f"update {update}/{self._total}  reward {self._reward:.3f}  {rate:.1f} updates/s  {_clock(left)} left",
+                f"update {update}/{self._total}  reward {self._shown}  {rate:.1f} updates/s  {_clock(left)} left",
                 flush=True,
             )
 
@@ -114,11 +119,17 @@ def terminal() -> TextIO | None:
     return None
 
 
-def recent_reward(path: Path, updates: int) -> tuple[float, int]:
-    """Return the mean of ``reward_mean`` over the last lines of a ``metrics.jsonl``, and how many there were."""
+def recent_reward(path: Path, updates: int) -> tuple[float | None, int]:
+    """Return the mean reward of the episodes that ended in the last updates of a ``metrics.jsonl``.
+
+    Returns:
+        The mean, None where no episode ended, and how many updates were looked at.
+    """
     lines = path.read_text().splitlines()[-updates:] if path.exists() else []
-    rewards = [json.loads(line)["reward_mean"] for line in lines]
-    return (sum(rewards) / len(rewards) if rewards else float("nan")), len(rewards)
+    rows = [row for row in map(json.loads, lines) if row["reward_mean"] is not None]
+    episodes = [row.get("episodes", 1) for row in rows]  # a run begun by an older version has rows without
+    earned = sum(count * row["reward_mean"] for count, row in zip(episodes, rows, strict=True))
+    return earned / sum(episodes) if rows else None, len(lines)
 
 
 def _update_of(line: bytes) -> float:

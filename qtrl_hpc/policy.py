@@ -90,8 +90,17 @@ class PolicySpec:
 
 def flatten_observation(obs: object, spec: PolicySpec) -> NDArray[np.float64]:
     """Return one observation as the numbers that the policy reads, shape (obs_size,), float64."""
-    array = obs[spec.observation_key] if spec.observation_key is not None else obs  # type: ignore[index]
-    return np.asarray(array, np.float64).ravel() * spec.observation_scale
+    flat = np.empty(spec.obs_size)
+    write_observation(obs, spec, flat)
+    return flat
+
+
+def write_observation(obs: object, spec: PolicySpec, out: NDArray[np.float64]) -> None:
+    """Write one observation to ``out``, shape (obs_size,), float64, flattened row-major and scaled."""
+    array = np.asarray(obs[spec.observation_key] if spec.observation_key is not None else obs)  # type: ignore[index]
+    out[:] = array.reshape(out.shape)  # where sizes differ this raises, while assigning alone might repeat a number
+    if spec.observation_scale != 1.0:
+        out *= spec.observation_scale
 
 
 def policy_layers(theta: NDArray[np.float64], spec: PolicySpec) -> mlp.Layers:

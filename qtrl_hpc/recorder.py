@@ -53,11 +53,12 @@ class Recorder:
         """Return what was done, where the files are, and the next command."""
         path: Path = self.directory.path
         reward, recent = recent_reward(path / METRICS, RECENT_UPDATES)
+        earned = "-, no episode ended in them" if reward is None else f"{reward:.3f}"
         head = "stopped after" if resume_command else "done:"
         following = resume_command or f"python -m qtrl_hpc.export {path} --output {path / 'policy.h5'}"
         return "\n".join(
             [
-                f"{head} {update} of {self.total} updates; mean reward of the last {recent} {reward:.3f}",
+                f"{head} {update} of {self.total} updates; mean reward of the last {recent} {earned}",
                 f"  checkpoint  {path / NEWEST}",
                 f"  metrics     {path / METRICS}",
                 f"  next        {following}",

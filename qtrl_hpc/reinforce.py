@@ -1,13 +1,14 @@
 """The policy gradient: trajectory and theta -> gradient with respect to theta."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc import mlp
 from qtrl_hpc.config import ReinforceConfig
-from qtrl_hpc.episode import Trajectory
 from qtrl_hpc.policy import PolicySpec, log_softmax
 
 STANDARDISATION_EPSILON = 1e-6
@@ -29,31 +30,40 @@ class Baseline:
             mean_square=decay * self.mean_square + (1.0 - decay) * total_square / count,
         )
 
+    @property
+    def expected(self) -> float:
+        """Return μ, the running mean of the returns, or 0 before anything was seen."""
+        return self.mean / self.weight if self.weight else 0.0
+
     def normalise(self, returns: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
         """Return (G_t − running mean) / max(running spread, floor), or G_t itself before anything was seen."""
         if self.weight == 0.0:
             return returns
-        mean = self.mean / self.weight
+        mean = self.expected
         spread = np.sqrt(max(self.mean_square / self.weight - mean * mean, 0.0))
         return (returns - mean) / max(spread, floor)
 
 
-def discounted_returns(rewards: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
-    """Return G_t = r_t + γ·G_{t+1}, G_T = 0 (Eq. 1).
+def discounted_returns(
+    rewards: NDArray[np.float64], over: NDArray[np.bool_], gamma: float, following: float = 0.0
+) -> NDArray[np.float64]:
+    """Return G_t = r_t + γ·G_{t+1} (Eq. 1), where G_{t+1} = 0 if the episode was over after step t.
 
     Args:
         rewards: shape (T,), float64.
+        over: whether the episode was over after each step, shape (T,), bool.
         gamma: discount, in [0, 1].
+        following: G_T, what is expected of an episode that goes on after the last step.
 
     Returns:
         Shape (T,), float64.
     """
-    returns = np.empty_like(rewards)
-    following = 0.0
-    for t in range(len(rewards) - 1, -1, -1):
-        following = rewards[t] + gamma * following
-        returns[t] = following
-    return returns
+    returns = []
+    # Plain floats: quicker than numbers taken out of arrays one by one.
+    for reward, ended in zip(reversed(rewards.tolist()), reversed(over.tolist()), strict=True):
+        following = reward + gamma * (0.0 if ended else following)
+        returns.append(following)
+    return np.array(returns[::-1])
 
 
 def advantages(returns: NDArray[np.float64], config: ReinforceConfig, baseline: Baseline) -> NDArray[np.float64]:
@@ -66,37 +76,52 @@ def advantages(returns: NDArray[np.float64], config: ReinforceConfig, baseline: 
     return baseline.normalise(returns, config.baseline_floor)
 
 
-def policy_gradient(
-    trajectory: Trajectory,
-    layers: mlp.Layers,
-    spec: PolicySpec,
-    advantage: NDArray[np.float64],
-    config: ReinforceConfig,
-) -> tuple[NDArray[np.float64], float]:
-    """Return the direction in which to move theta, for ascent.
+class Batch(NamedTuple):
+    """M steps, of one trajectory or of many, and what each counts for."""
 
-    Eq. 2, ∇_θ (1/|τ|) Σ_t log π(a_t|s_t)·A_t, with the regularisers of the presets inside the sum:
-    + entropy_coefficient·H(π(·|s_t)) − logit_penalty·½·Σ_a (z_a − mean z)². ``time_reduction`` "sum" drops 1/|τ|.
+    obs: NDArray[np.float64]
+    """Shape (M, obs_size)."""
+
+    actions: NDArray[np.int64]
+    """Shape (M,)."""
+
+    advantage: NDArray[np.float64]
+    """A_t, shape (M,)."""
+
+    weight: NDArray[np.float64]
+    """What a step's term is multiplied by before all are added up, shape (M,)."""
+
+    @classmethod
+    def joined(cls, batches: Iterable["Batch"]) -> "Batch":
+        """Return the steps of all batches, in their order."""
+        return cls(*map(np.concatenate, zip(*batches, strict=True)))
+
+
+def policy_gradient(
+    batch: Batch, layers: mlp.Layers, spec: PolicySpec, config: ReinforceConfig
+) -> tuple[NDArray[np.float64], float]:
+    """Return the direction in which to move theta, for ascent, by one pass forward and one back.
+
+    ∇_θ Σ_t w_t [log π(a_t|s_t)·A_t + entropy_coefficient·H(π(·|s_t)) − logit_penalty·½·Σ_a (z_a − mean z)²]:
+    Eq. 2 with the regularisers of the presets, where w_t = 1/|τ|.
 
     Args:
-        trajectory: T steps.
-        layers: of the policy that played it.
+        batch: M steps, with A_t and w_t.
+        layers: of the policy that played them.
         spec: of the policy.
-        advantage: A_t, shape (T,), float64.
         config: the coefficients.
 
     Returns:
-        The gradient, shape (k,), float64, and the policy's mean entropy over the trajectory, in nats.
+        The gradient, shape (k,), float64, and the sum over steps of the policy's entropy, in nats.
     """
-    outputs = mlp.forward(layers, spec.activation, trajectory.obs)
+    outputs = mlp.forward(layers, spec.activation, batch.obs)
     log_pi = log_softmax(outputs[-1])
     pi = np.exp(log_pi)
     entropy = -(pi * log_pi).sum(axis=1, keepdims=True)
-    d_logits = -pi * advantage[:, None]
-    d_logits[np.arange(len(advantage)), trajectory.actions] += advantage
+    d_logits = -pi * batch.advantage[:, None]
+    d_logits[np.arange(len(batch.actions)), batch.actions] += batch.advantage
     d_logits -= config.entropy_coefficient * pi * (log_pi + entropy)
     d_logits -= config.logit_penalty * (outputs[-1] - outputs[-1].mean(axis=1, keepdims=True))
-    if config.time_reduction == "mean":
-        d_logits /= len(advantage)
-    d_theta, _ = mlp.backward(layers, spec.activation, trajectory.obs, outputs, d_logits)
-    return d_theta, float(entropy.mean())
+    d_logits *= batch.weight[:, None]
+    d_theta, _ = mlp.backward(layers, spec.activation, batch.obs, outputs, d_logits)
+    return d_theta, float(entropy.sum())

@@ -16,6 +16,7 @@ from qtrl_hpc.config import Config
 from qtrl_hpc.contribution import Total, pack
 from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
+from qtrl_hpc.episode import RunningEpisodes
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, TrainingError
 from qtrl_hpc.factory import describe, make_generator
 from qtrl_hpc.generator import Generator, Theta
@@ -66,13 +67,15 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
     agents = Agents(config, spec, environments, first_agent=world.rank * config.agents_per_rank)
     state = initial_state(generator, config)
     directory = world.agree(lambda: RunDirectory(options.run_dir, resume=options.resume) if world.rank == 0 else None)
-    state = world.agree(lambda: _starting_state(world, options, directory, spec, state))
+    state, running = world.agree(lambda: _starting_point(world, options, directory, spec, state))
     state = _same_everywhere(world, state)
+    if config.steps_per_update is not None:
+        running = _resume_episodes(world, agents, running or RunningEpisodes.none(world.size * config.agents_per_rank))
     recorder = Recorder(directory, state.update, config.updates) if directory else None
     if directory:
         _introduce(world, options, directory, spec, state)
     if recorder and not options.resume:
-        recorder.checkpoint(_checkpoint(world, config, spec, generator, state))
+        recorder.checkpoint(_checkpoint(world, config, spec, generator, state, running))
     # What is not finite is looked for, and named, by run_updates: NumPy need not warn of it.
     with recorder or nullcontext(), np.errstate(over="ignore", invalid="ignore"):
         state = run_updates(world, config, spec, generator, agents, state, stop, stopwatch, recorder)
@@ -121,8 +124,9 @@ def run_updates(
             recorder.update(_metrics_row(world, config, state, total, stopwatch))
         if stopping or state.update % config.checkpoint_every == 0 or state.update == config.updates:
             world.check_same(state.digest(), f"the state after update {state.update}")
+            running = _running_episodes(world, agents) if config.steps_per_update is not None else None
             if recorder:
-                recorder.checkpoint(_checkpoint(world, config, spec, generator, state))
+                recorder.checkpoint(_checkpoint(world, config, spec, generator, state, running))
         if stopping:
             break
     return state
@@ -151,24 +155,40 @@ def step(state: TrainingState, total: Total, config: Config, num_agents: int) ->
         Theta=Theta(vector, state.Theta.num_angles),
         optimizer=optimizer,
         baseline=state.baseline.updated(
-            total["length"], total["return"], total["squared_return"], config.baseline_decay
+            total["steps"], total["return"], total["squared_return"], config.baseline_decay
         ),
     )
 
 
-def _starting_state(
+def _starting_point(
     world: World, options: TrainOptions, directory: RunDirectory | None, spec: PolicySpec, initial: TrainingState
-) -> TrainingState:
-    """Return rank 0's state to start from, having marked the directory as a run; other ranks', the initial one."""
+) -> tuple[TrainingState, RunningEpisodes | None]:
+    """Return rank 0's state and running episodes to start from, having marked the directory as a run.
+
+    Other ranks return the initial state. Nothing runs at the start, nor ever without ``steps_per_update``.
+    """
     if directory is None:
-        return initial
+        return initial, None
     if not options.resume:
         directory.write_config(options.config)
-        return initial
+        return initial, None
     num_agents = world.size * options.config.agents_per_rank
-    return directory.resume(
+    checkpoint = directory.resume(
         options.config, num_agents=num_agents, world_size=world.size, spec=spec, initial=initial
-    ).state
+    )
+    return checkpoint.state, checkpoint.running
+
+
+def _resume_episodes(world: World, agents: Agents, running: RunningEpisodes) -> RunningEpisodes:
+    """Play all agents to where rank 0's ``running`` says they were, and return it. Collective: all ranks."""
+    running = RunningEpisodes(*map(world.share, running))
+    world.agree(lambda: agents.resume(running))
+    return running
+
+
+def _running_episodes(world: World, agents: Agents) -> RunningEpisodes:
+    """Return on rank 0 where all agents are in their episodes. Collective: all ranks."""
+    return RunningEpisodes(*map(world.gather_numbers, agents.running()))
 
 
 def _same_everywhere(world: World, state: TrainingState) -> TrainingState:
@@ -190,14 +210,16 @@ def _check_finite(world: World, rows: np.ndarray, total: Total, update: int) -> 
 def _metrics_row(
     world: World, config: Config, state: TrainingState, total: Total, stopwatch: Stopwatch
 ) -> dict[str, Any]:
-    """Return one line of ``metrics.jsonl``: means over episodes, seconds as means over ranks (reduction: rank 0's)."""
+    """Return one line of ``metrics.jsonl``; seconds are means over ranks, of the reduction rank 0's."""
     num_agents = world.size * config.agents_per_rank
     seconds = {f"seconds_{phase}": total[phase] / world.size for phase in PHASES[:-1]}
     return {
         "update": state.update,
-        "reward_mean": total.mean("reward"),
-        "episode_length_mean": total.mean("length"),
-        "entropy_mean": total.mean("entropy"),
+        "episodes": int(total["episodes"]),
+        "steps": int(total["steps"]),
+        "reward_mean": total.mean("reward", "episodes"),
+        "episode_length_mean": total.mean("length", "episodes"),
+        "entropy_mean": total.mean("entropy", "steps"),
         "grad_norm": float(np.linalg.norm(total.gradient)) / num_agents,
         "seconds": stopwatch.total,
         **seconds,
@@ -206,7 +228,12 @@ def _metrics_row(
 
 
 def _checkpoint(
-    world: World, config: Config, spec: PolicySpec, generator: Generator, state: TrainingState
+    world: World,
+    config: Config,
+    spec: PolicySpec,
+    generator: Generator,
+    state: TrainingState,
+    running: RunningEpisodes | None,
 ) -> Checkpoint:
     return Checkpoint(
         state=state,
@@ -215,6 +242,7 @@ def _checkpoint(
         policy_spec=spec,
         num_agents=world.size * config.agents_per_rank,
         world_size=world.size,
+        running=running,
     )
 
 

@@ -140,10 +140,11 @@ def start(run_dir, *flags, ranks=None, environ=None):
 
 
 def result(run_dir):
-    """All that must not depend on how a run was cut up: the state's bits, theta's, the metrics but for the time."""
+    """All that must not depend on how a run was cut up: bits of state, theta and episodes, metrics but for the time."""
     checkpoint = Checkpoint.load(run_dir / "checkpoint.h5")
     rows = [{name: row[name] for name in row if not name.startswith("seconds")} for row in metrics(run_dir)]
-    return checkpoint.state.to_vector().tobytes(), checkpoint.theta.tobytes(), rows
+    running = [values.tobytes() for values in checkpoint.running or ()]
+    return checkpoint.state.to_vector().tobytes(), checkpoint.theta.tobytes(), running, rows
 
 
 def metrics(run_dir):

@@ -1,5 +1,6 @@
 """Checkpoints: bit for bit what was saved, the last three kept, damage named and stepped over."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,6 +13,7 @@ from qtrl_hpc import checkpoint as module
 from qtrl_hpc import hdf5
 from qtrl_hpc.checkpoint import Checkpoint, TrainingState, load_newest, save_newest
 from qtrl_hpc.config import Config
+from qtrl_hpc.episode import RunningEpisodes
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.generator import Theta
 from qtrl_hpc.optimizer import OptimizerState
@@ -38,10 +40,27 @@ def state(update=7):
     )
 
 
-def checkpoint(update=7):
-    config = Config(env_id="CartPole-v1", policy_hidden_sizes=(3,), learning_rate=0.1 + 0.2, max_grad_norm=1e-300)
+def checkpoint(update=7, **values):
+    config = Config(
+        env_id="CartPole-v1", policy_hidden_sizes=(3,), learning_rate=0.1 + 0.2, max_grad_norm=1e-300, **values
+    )
     theta = np.random.default_rng(100 + update).normal(size=SPEC.num_parameters)
-    return Checkpoint(state=state(update), theta=theta, config=config, policy_spec=SPEC, num_agents=8, world_size=4)
+    return Checkpoint(
+        state=state(update),
+        theta=theta,
+        config=config,
+        policy_spec=SPEC,
+        num_agents=8,
+        world_size=4,
+        running=None if config.steps_per_update is None else running(),
+    )
+
+
+def running():
+    """Eight agents, two of them between episodes."""
+    length = np.array([3.0, 0, 1, 2, 0, 5, 1, 1])
+    checksum = np.where(length > 0, 2.0**32 - 1 - np.arange(8), 0)
+    return RunningEpisodes(10.0 * np.arange(8), length, checksum, np.arange(13.0) % 2)
 
 
 def test_round_trip_bit_for_bit(tmp_path):
@@ -54,6 +73,37 @@ def test_round_trip_bit_for_bit(tmp_path):
     assert loaded.theta.tobytes() == saved.theta.tobytes()
     for name in ("config", "policy_spec", "num_agents", "world_size"):
         assert getattr(loaded, name) == getattr(saved, name)
+
+
+def test_running_episodes_come_back_bit_for_bit(tmp_path):
+    checkpoint(steps_per_update=5).save(tmp_path / "c.h5")
+    loaded = Checkpoint.load(tmp_path / "c.h5")
+    assert [values.tobytes() for values in loaded.running] == [values.tobytes() for values in running()]
+    with h5py.File(tmp_path / "c.h5") as file:
+        assert {name: file["running"][name].shape for name in file["running"]} == {
+            "episode": (8,),
+            "length": (8,),
+            "checksum": (8,),
+            "actions": (13,),
+        }
+    none = RunningEpisodes.none(8)
+    dataclasses.replace(checkpoint(steps_per_update=5), running=none).save(tmp_path / "c.h5")
+    assert [values.tolist() for values in Checkpoint.load(tmp_path / "c.h5").running] == [[0.0] * 8] * 3 + [[]]
+
+
+def test_file_from_before_there_were_steps_per_update_is_read(tmp_path):
+    """Its configuration does not name them, and it holds no running episodes."""
+    old = parts(lambda a, d: a.update(config=without(a["config"], "steps_per_update")))
+    hdf5.write(tmp_path / "c.h5", **old)
+    loaded = Checkpoint.load(tmp_path / "c.h5")
+    assert (loaded.config.steps_per_update, loaded.running) == (None, None)
+    assert not any(name.startswith("/running") for name in old["datasets"])
+
+
+def without(text, name):
+    values = json.loads(text)
+    del values[name]
+    return json.dumps(values)
 
 
 def test_file_is_as_documented(tmp_path):
@@ -174,12 +224,12 @@ def test_newer_format_is_refused_not_taken_for_damage(tmp_path, monkeypatch):
         load_newest(tmp_path)
 
 
-def parts(change):
+def parts(change, **values):
     """Return what a checkpoint is written from, changed."""
     kept = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hdf5, "write", lambda path, **values: kept.update(values))
-        checkpoint().save(None)
+        checkpoint(**values).save(None)
     change(kept["attributes"], kept["datasets"])
     return kept
 
@@ -237,4 +287,46 @@ def test_whole_file_that_makes_no_sense_is_refused(tmp_path, change):
     with pytest.raises(UserError) as caught:
         Checkpoint.load(path)
     assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def changed(name, index, value):
+    return lambda d: d[f"/running/{name}"].__setitem__(index, value)
+
+
+BAD_RUNNING = {
+    **{f"no {name}": lambda d, name=name: d.pop(f"/running/{name}") for name in RunningEpisodes._fields},
+    **{
+        f"{name} of seven agents": lambda d, name=name: d.update({f"/running/{name}": d[f"/running/{name}"][:7]})
+        for name in ("episode", "length", "checksum")
+    },
+    "all of seven agents": lambda d: d.update(
+        {f"/running/{name}": values[:7] for name, values in running()._asdict().items() if name != "actions"}
+        | {"/running/actions": np.zeros(12)}
+    ),
+    "two axes": lambda d: d.update({"/running/episode": np.zeros((8, 1))}),
+    "an action too few": lambda d: d.update({"/running/actions": np.zeros(12)}),
+    "an action too many": lambda d: d.update({"/running/actions": np.zeros(14)}),
+    "action that does not exist": changed("actions", 3, 2.0),
+    "action below 0": changed("actions", 3, -1.0),
+    "half an action": changed("actions", 3, 0.5),
+    "lengths that cancel": lambda d: d.update({"/running/length": np.array([14.0, -1, 0, 0, 0, 0, 0, 0])}),
+    "half a step": lambda d: d.update({"/running/length": np.array([0.5, 12.5, 0, 0, 0, 0, 0, 0])}),
+    "longer than an episode may be": lambda d: d.update(
+        {"/running/length": np.array([10_000.0, 0, 0, 0, 0, 0, 0, 0]), "/running/actions": np.zeros(10_000)}
+    ),
+    "episode below 0": changed("episode", 0, -1.0),
+    "episode not finite": changed("episode", 0, np.inf),
+    "half a checksum": changed("checksum", 0, 0.5),
+}
+
+
+@pytest.mark.parametrize("change", BAD_RUNNING.values(), ids=BAD_RUNNING)
+def test_running_episodes_that_make_no_sense_are_refused(tmp_path, change):
+    path = tmp_path / "c.h5"
+    hdf5.write(path, **parts(lambda a, d: change(d), steps_per_update=5))
+    with pytest.raises(UserError) as caught:
+        Checkpoint.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "running" in str(caught.value) or "finite" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -48,11 +48,14 @@ FIELDS = {
     "seed": (7, [*NOT_INT, None, -1]),
     "updates": (1, COUNT),
     "episodes_per_update": (4, COUNT),
+    "steps_per_update": (64, [*NOT_INT, 0, -1]),
     "agents_per_rank": (8, COUNT),
     "reduction": ("ordered", NAME),
     "checkpoint_every": (10, COUNT),
 }
 GOOD = {name: good for name, (good, _) in FIELDS.items()}
+# All of them but for one of the two that exclude each other.
+EPISODES, STEPS = {**GOOD, "steps_per_update": None}, {**GOOD, "episodes_per_update": 1}
 
 
 def test_every_field_is_tested_here():
@@ -88,7 +91,14 @@ def test_value_at_its_bound_is_taken(values):
     assert taken == (tuple(value) if isinstance(value, list) else value)
 
 
-@pytest.mark.parametrize("values", [{}, GOOD], ids=["defaults", "all others"])
+def test_steps_and_several_episodes_per_update_exclude_each_other():
+    with pytest.raises(
+        ValueError, match=r"^--episodes-per-update: got 2, expected 1 together with --steps-per-update$"
+    ):
+        Config(episodes_per_update=2, steps_per_update=8)
+
+
+@pytest.mark.parametrize("values", [{}, EPISODES, STEPS], ids=["defaults", "all others", "all others, with steps"])
 def test_round_trip_as_yaml_and_json(values):
     config = Config(**values)
     values = config.to_dict()
@@ -127,4 +137,4 @@ def test_resume_with_another_value(name):
 
 
 def test_resume_with_the_same_configuration():
-    Config(**GOOD).check_resumes(Config(**GOOD), "run/checkpoint.h5")
+    Config(**STEPS).check_resumes(Config(**STEPS), "run/checkpoint.h5")

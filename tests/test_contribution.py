@@ -28,11 +28,15 @@ def test_sum_of_all_rows_holds_each_sum():
     assert (total["stop"], total["non_finite"]) == (1.0, 0.0)
 
 
-def test_mean_is_over_episodes():
+def test_mean_is_over_episodes_or_steps_and_there_may_be_none():
     d_Theta, statistics = [np.zeros(3)], np.zeros((1, len(STATISTICS)))
     statistics[0, STATISTICS.index("episodes")] = 4.0
     statistics[0, STATISTICS.index("reward")] = 6.0
-    assert Total(pack(d_Theta, statistics, SECONDS, stop=False)[0]).mean("reward") == 1.5
+    statistics[0, STATISTICS.index("steps")] = 12.0
+    total = Total(pack(d_Theta, statistics, SECONDS, stop=False)[0])
+    assert (total.mean("reward", "episodes"), total.mean("reward", "steps")) == (1.5, 0.5)
+    statistics[0, STATISTICS.index("episodes")] = 0.0
+    assert Total(pack(d_Theta, statistics, SECONDS, stop=False)[0]).mean("reward", "episodes") is None
 
 
 def test_buffer_is_contiguous_float64_of_one_width():

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import math
 import os
 import pty
 import select
@@ -54,13 +53,21 @@ def test_missing_file_is_begun(tmp_path):
 def test_recent_reward_is_the_mean_of_the_last_rows(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for _ in ("missing", "empty"):
-        mean, count = recent_reward(path, 2)
-        assert math.isnan(mean)
-        assert count == 0
+        assert recent_reward(path, 2) == (None, 0)
         path.write_text("")
     write(path, 1, 2, 3, 4)
     assert recent_reward(path, 2) == (pytest.approx(0.35), 2)
     assert recent_reward(path, 100) == (pytest.approx(0.25), 4)
+
+
+def test_recent_reward_is_over_the_episodes_that_ended(tmp_path):
+    """3 episodes of 0.5 and one of 0.1: 0.4. In the last two updates none ended."""
+    path = tmp_path / "metrics.jsonl"
+    rows = [(0.9, 5), (0.5, 3), (None, 0), (0.1, 1), (None, 0), (None, 0)]
+    lines = [{"update": i, "reward_mean": reward, "episodes": count} for i, (reward, count) in enumerate(rows, start=1)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert recent_reward(path, 5) == (pytest.approx(0.4), 5)
+    assert recent_reward(path, 2) == (None, 2)
 
 
 @pytest.fixture
@@ -97,6 +104,16 @@ def test_reward_shown_follows_slowly(clock, capsys, monkeypatch):
     assert second.endswith("13:53:10 left")  # 9998 updates at 0.2 a second, rounded
 
 
+def test_updates_in_which_no_episode_ended_leave_the_reward_as_it_is(clock, capsys, monkeypatch):
+    monkeypatch.setattr(metrics, "terminal", lambda: None)
+    with ProgressDisplay(0, 10_000) as display:
+        for update, reward in enumerate((None, 1.0, None, 0.0), start=1):
+            clock[0] += 5.0
+            display.show(update, reward)
+    shown = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["reward -", "reward 1.000", "reward 1.000", "reward 0.950"]
+
+
 @pytest.fixture
 def screen():
     """A terminal of 100 columns: the end to write to, and what reads all that was written."""
@@ -120,7 +137,7 @@ def test_on_a_terminal_there_is_a_bar_and_no_lines(clock, capsys, monkeypatch, s
     with ProgressDisplay(0, 4) as display:
         for update in range(1, 5):
             clock[0] += 6.0
-            display.show(update, 0.5)
+            display.show(update, None if update == 1 else 0.5)
     drawn = screen[1]()
     assert "4/4" in drawn
     assert "reward 0.500" in drawn

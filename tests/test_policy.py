@@ -1,5 +1,6 @@
 """Reading theta as a policy, feeding it, and writing down how."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from qtrl_hpc import mlp
-from qtrl_hpc.policy import PolicySpec, flatten_observation, log_softmax, policy_layers
+from qtrl_hpc.policy import PolicySpec, flatten_observation, log_softmax, policy_layers, write_observation
 
 CARTPOLE = {"obs_shape": (4,), "hidden_sizes": (128,), "num_actions": 2, "activation": "tanh"}
 
@@ -47,6 +48,25 @@ def test_observation_is_flattened_row_major_and_scaled():
     assert flat.dtype == np.float64
     np.testing.assert_array_equal(flat, [0.5, 1, 1.5, 2])
     np.testing.assert_array_equal(flatten_observation(image, make(obs_shape=(4,), observation_key=None)), [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.float64, bool])
+def test_observation_written_in_place_is_scaled_in_double_precision(dtype, scale):
+    """As the definition says, bit for bit, also from an array that is a view with gaps."""
+    values = np.arange(24).reshape(4, 6).astype(dtype)
+    spec = make(obs_shape=(4, 3), observation_key=None, observation_scale=scale)
+    rows = np.full((3, 12), np.nan)
+    write_observation(values[:, ::2], spec, rows[1])
+    assert rows[1].tobytes() == (values[:, ::2].astype(np.float64).ravel() * scale).tobytes()
+    assert np.isnan(rows[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (1, 4), (5,)])
+def test_observation_of_another_size_is_not_stretched(shape):
+    spec = make(obs_shape=(2, 2), observation_key=None)
+    with contextlib.nullcontext() if shape == (1, 4) else pytest.raises(ValueError, match="cannot reshape"):
+        write_observation(np.ones(shape), spec, np.zeros(4))
 
 
 @pytest.mark.parametrize("spec", [make(), make(**CARTPOLE, observation_key=None, observation_scale=0.1)])

@@ -7,19 +7,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtrl_hpc.config import ReinforceConfig
-from qtrl_hpc.episode import Trajectory
 from qtrl_hpc.policy import PolicySpec, policy_layers
-from qtrl_hpc.reinforce import Baseline, advantages, discounted_returns, policy_gradient
+from qtrl_hpc.reinforce import Baseline, Batch, advantages, discounted_returns, policy_gradient
 
 
 @pytest.mark.parametrize(
     ("gamma", "expected"),
-    [(0.5, [2.75, 3.5, 3]), (0.0, [1, 2, 3]), (1.0, [6, 5, 3])],  # 3; 2 + 3/2; 1 + 3.5/2
+    [(0.5, [2.75, 3.5, 3]), (0, [1, 2, 3]), (1.0, [6, 5, 3])],  # 3; 2 + 3/2; 1 + 3.5/2
 )
 def test_returns_of_1_2_3_by_hand(gamma, expected):
     rewards = np.array([1.0, 2.0, 3.0])
-    np.testing.assert_allclose(discounted_returns(rewards, gamma), expected)
+    over = np.array([False, False, True])
+    for following in (0.0, 100.0):  # of an episode that is over nothing follows
+        found = discounted_returns(rewards, over, gamma, following)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, expected)
     np.testing.assert_array_equal(rewards, [1, 2, 3])
+
+
+def test_returns_of_a_window_by_hand():
+    """γ = 1/2, 16 is expected after the window: 4 + 8; 2 + 12/2 | 3 | 0; 1 + 0; each episode by itself."""
+    rewards = np.array([1.0, 0.0, 3.0, 2.0, 4.0])
+    over = np.array([False, True, True, False, False])
+    np.testing.assert_array_equal(discounted_returns(rewards, over, 0.5, 16.0), [1, 0, 3, 8, 12])
+    np.testing.assert_array_equal(discounted_returns(rewards, over, 0.5), [1, 0, 3, 4, 4])
+    np.testing.assert_array_equal(discounted_returns(rewards[:1], over[:1], 1.0, 16.0), [17])
+
+
+def test_what_is_expected_is_the_running_mean():
+    """Decay 1/2: first mean 2, then (1/4·2 + 1/2·5)/(3/4) = 4; before anything was seen, 0."""
+    once = Baseline().updated(count=2, total=4, total_square=10, decay=0.5)
+    twice = once.updated(count=1, total=5, total_square=25, decay=0.5)
+    assert (Baseline().expected, once.expected, twice.expected) == (0, 2, pytest.approx(4))
 
 
 def test_plain_advantage_is_the_return():
@@ -76,9 +95,9 @@ def spec_of(obs_size, hidden, num_actions, activation="relu"):
     )
 
 
-def trajectory_of(obs, actions):
-    rewards = np.zeros(len(actions))
-    return Trajectory(obs=np.array(obs, float), actions=np.array(actions), rewards=rewards, terminated=True)
+def batch_of(obs, actions, advantage, weight=None):
+    weight = np.full(len(actions), 1 / len(actions)) if weight is None else np.array(weight, float)
+    return Batch(np.array(obs, float), np.array(actions), np.array(advantage, float), weight)
 
 
 def test_softmax_gradient_by_hand():
@@ -88,43 +107,38 @@ def test_softmax_gradient_by_hand():
     """
     spec, theta = spec_of(1, (), 2), np.array([0, 0, 0, np.log(3)])
     config = ReinforceConfig(entropy_coefficient=0.0, logit_penalty=0.0)
-    gradient, entropy = policy_gradient(
-        trajectory_of([[5]], [0]), policy_layers(theta, spec), spec, np.array([2.0]), config
-    )
+    gradient, entropy = policy_gradient(batch_of([[5]], [0], [2]), policy_layers(theta, spec), spec, config)
     np.testing.assert_allclose(gradient, [7.5, -7.5, 1.5, -1.5])
     assert entropy == pytest.approx(np.log(4) - 0.75 * np.log(3))
 
 
-def objective(theta, trajectory, advantage, spec, config, torch_mlp):
-    """Σ or mean over t of log π(a_t|s_t)·A_t + c·H(π(·|s_t)) − p·½·Σ_a (z_a − mean z)², by torch."""
+def objective(theta, batch, spec, config, torch_mlp):
+    """Σ_t w_t [log π(a_t|s_t)·A_t + c·H(π(·|s_t)) − p·½·Σ_a (z_a − mean z)²], by torch."""
     model = torch_mlp(theta, spec.sizes, spec.activation)
-    z = model(torch.tensor(trajectory.obs))
+    z = model(torch.tensor(batch.obs))
     pi = torch.distributions.Categorical(logits=z)
-    terms = pi.log_prob(torch.tensor(trajectory.actions)) * torch.tensor(advantage)
+    terms = pi.log_prob(torch.tensor(batch.actions)) * torch.tensor(batch.advantage)
     terms = terms + config.entropy_coefficient * pi.entropy()
     terms = terms - config.logit_penalty * 0.5 * ((z - z.mean(1, keepdim=True)) ** 2).sum(1)
-    return (terms.mean() if config.time_reduction == "mean" else terms.sum()), model, pi.entropy().mean()
+    return (torch.tensor(batch.weight) * terms).sum(), model, pi.entropy().sum()
 
 
 def random_problem(rng, steps, spec):
-    trajectory = trajectory_of(rng.normal(size=(steps, spec.obs_size)), rng.integers(spec.num_actions, size=steps))
-    return trajectory, rng.normal(size=steps), rng.normal(size=spec.num_parameters)
+    obs, actions = rng.normal(size=(steps, spec.obs_size)), rng.integers(spec.num_actions, size=steps)
+    return batch_of(obs, actions, rng.normal(size=steps), rng.random(steps)), rng.normal(size=spec.num_parameters)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize(("entropy_coefficient", "logit_penalty"), [(0, 0), (0.7, 0), (0, 0.4), (0.05, 0.02)])
 @pytest.mark.parametrize(("hidden", "activation"), [((6,), "relu"), ((5, 4), "tanh")])
-def test_policy_gradient_is_autograds(hidden, activation, entropy_coefficient, logit_penalty, reduction, torch_mlp):
+def test_policy_gradient_is_autograds(hidden, activation, entropy_coefficient, logit_penalty, torch_mlp):
     spec = spec_of(4, hidden, 3, activation)
-    config = ReinforceConfig(
-        time_reduction=reduction, entropy_coefficient=entropy_coefficient, logit_penalty=logit_penalty
-    )
-    trajectory, advantage, theta = random_problem(np.random.default_rng(0), 9, spec)
-    total, model, mean_entropy = objective(theta, trajectory, advantage, spec, config, torch_mlp)
+    config = ReinforceConfig(entropy_coefficient=entropy_coefficient, logit_penalty=logit_penalty)
+    batch, theta = random_problem(np.random.default_rng(0), 9, spec)
+    total, model, entropy_sum = objective(theta, batch, spec, config, torch_mlp)
     expected = torch.cat([g.ravel() for g in torch.autograd.grad(total, model.parameters())])
-    gradient, entropy = policy_gradient(trajectory, policy_layers(theta, spec), spec, advantage, config)
+    gradient, entropy = policy_gradient(batch, policy_layers(theta, spec), spec, config)
     np.testing.assert_allclose(gradient, expected, atol=1e-12)
-    assert entropy == pytest.approx(mean_entropy.item())
+    assert entropy == pytest.approx(entropy_sum.item())
 
 
 @given(
@@ -133,23 +147,18 @@ def test_policy_gradient_is_autograds(hidden, activation, entropy_coefficient, l
     num_actions=st.integers(1, 4),
     activation=st.sampled_from(["relu", "tanh"]),
     coefficients=st.tuples(st.floats(0, 1), st.floats(0, 1)),
-    reduction=st.sampled_from(["mean", "sum"]),
     seed=st.integers(0, 2**31),
 )
 def test_policy_gradient_against_differences(
-    steps, hidden, num_actions, activation, coefficients, reduction, seed, slope, torch_mlp
+    steps, hidden, num_actions, activation, coefficients, seed, slope, torch_mlp
 ):
     spec, rng = spec_of(2, hidden, num_actions, activation), np.random.default_rng(seed)
     entropy_coefficient, logit_penalty = coefficients
-    config = ReinforceConfig(
-        time_reduction=reduction, entropy_coefficient=entropy_coefficient, logit_penalty=logit_penalty
-    )
-    trajectory, advantage, theta = random_problem(rng, steps, spec)
+    config = ReinforceConfig(entropy_coefficient=entropy_coefficient, logit_penalty=logit_penalty)
+    batch, theta = random_problem(rng, steps, spec)
     direction = rng.normal(size=len(theta))
-    expected = slope(
-        lambda point: objective(point, trajectory, advantage, spec, config, torch_mlp)[0].item(), theta, direction, 1e-5
-    )
-    gradient, _ = policy_gradient(trajectory, policy_layers(theta, spec), spec, advantage, config)
+    expected = slope(lambda point: objective(point, batch, spec, config, torch_mlp)[0].item(), theta, direction, 1e-5)
+    gradient, _ = policy_gradient(batch, policy_layers(theta, spec), spec, config)
     assert gradient @ direction == pytest.approx(expected, rel=1e-7, abs=1e-7)
 
 
@@ -157,8 +166,6 @@ def test_a_saturated_policy_has_finite_gradient_and_still_feels_the_penalty():
     """Logits 0 and 2000: the entropy's pull vanishes, the penalty's is −(z − mean z) = (1000, −1000)."""
     spec, theta = spec_of(1, (), 2), np.array([0, 0, 0, 2000.0])
     config = ReinforceConfig(entropy_coefficient=1.0, logit_penalty=1.0)
-    gradient, entropy = policy_gradient(
-        trajectory_of([[0]], [1]), policy_layers(theta, spec), spec, np.array([3.0]), config
-    )
+    gradient, entropy = policy_gradient(batch_of([[0]], [1], [3]), policy_layers(theta, spec), spec, config)
     np.testing.assert_allclose(gradient, [0, 0, 1000, -1000], atol=1e-9)
     assert entropy == pytest.approx(0.0, abs=1e-12)

@@ -64,10 +64,12 @@ def test_metrics_have_every_column_of_every_update(finished):
     rows = metrics(finished[0])
     assert [row["update"] for row in rows] == list(range(1, 26))
     phases = [f"seconds_{phase}" for phase in ("circuit", "mapping", "episode", "gradient", "waiting", "reduction")]
-    columns = {"update", "reward_mean", "episode_length_mean", "entropy_mean", "grad_norm", "seconds", *phases}
+    columns = {"update", "episodes", "steps", "reward_mean", "episode_length_mean", "entropy_mean", "grad_norm"}
+    columns |= {"seconds", *phases}
     for row in rows:
         assert set(row) == columns
         assert all(math.isfinite(value) for value in row.values())
+        assert (row["episodes"], row["steps"]) == (1, row["episode_length_mean"])
         assert row["reward_mean"] == row["episode_length_mean"] <= 20  # CartPole gives 1 a step; cut after 20
         assert 0 < row["entropy_mean"] <= math.log(2)
         assert row["grad_norm"] > 0
@@ -160,6 +162,71 @@ def test_stop_asked_for_before_the_first_update_is_heard(finished, tmp_path):
     assert Checkpoint.load(run_dir / "checkpoint.h5").state.update == updates_done(run_dir) == 1
     train(run_dir, "--resume")
     assert result(run_dir) == result(finished[0])
+
+
+# --- so many steps an update ---
+
+STEPS = [*FLAGS, "--steps-per-update=6", "--agents-per-rank=3", "--checkpoint-every=7"]
+
+
+@pytest.fixture(scope="module")
+def in_steps(tmp_path_factory):
+    """A run of three agents that play six steps each, never interrupted."""
+    run_dir = tmp_path_factory.mktemp("in_steps") / "run"
+    return run_dir, train(run_dir, *STEPS)
+
+
+def test_every_update_has_the_same_steps_and_counts_the_episodes_that_ended(in_steps):
+    run_dir, job = in_steps
+    rows = metrics(run_dir)
+    running = Checkpoint.load(run_dir / "checkpoint.h5").running
+    assert [row["steps"] for row in rows] == [18] * 25
+    for row in rows:
+        if row["episodes"]:
+            assert 8 <= row["reward_mean"] == row["episode_length_mean"] <= 20
+        else:
+            assert row["reward_mean"] is row["episode_length_mean"] is None
+        assert 0 < row["entropy_mean"] <= math.log(2)
+    assert rows[0]["reward_mean"] is None, "no CartPole falls over in six steps"
+    assert len({row["episodes"] for row in rows}) > 2
+    ended = sum(row["episodes"] * (row["episode_length_mean"] or 0) for row in rows)
+    assert ended + running.length.sum() == pytest.approx(25 * 18)
+    assert running.episode.sum() == sum(row["episodes"] for row in rows)
+    shown = re.match(r"done: 25 of 25 updates; mean reward of the last 25 (\d+\.\d+)$", job.out.splitlines()[-4])
+    assert float(shown[1]) == pytest.approx(ended / running.episode.sum(), abs=5e-4)
+
+
+def test_run_too_short_for_any_episode_says_so(tmp_path):
+    job = train(tmp_path / "run", *STEPS, "--updates=1")
+    assert "mean reward of the last 1 -, no episode ended in them" in job.out
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("update", [7, 14, 21])
+def test_run_goes_on_in_the_middle_of_its_episodes(in_steps, tmp_path, update):
+    run_dir = tmp_path / "run"
+    shutil.copytree(in_steps[0], run_dir) if update > 7 else train(run_dir, *STEPS, "--updates=7")
+    os.replace(run_dir / f"checkpoint-{update:010d}.h5", run_dir / "checkpoint.h5")
+    for path in run_dir.glob("checkpoint-*.h5"):
+        path.unlink()
+    assert (Checkpoint.load(run_dir / "checkpoint.h5").running.length > 0).any()
+    train(run_dir, "--resume", "--updates=25")
+    assert result(run_dir) == result(in_steps[0])
+
+
+def test_environment_that_does_not_play_the_same_again_is_noticed(tmp_path):
+    run_dir = tmp_path / "run"
+    train(run_dir, *STEPS, "--env-id=faulty:Faulty-v0", "--updates=7")
+    before = contents(run_dir)
+    job = train(run_dir, "--resume", code=2, environ={"QTRL_TEST_FAULT": "reseed 0 1"})
+    [error] = job.errors
+    assert error.startswith("error: --resume: got another observation from the environment of agent 0 after the ")
+    assert contents(run_dir) == before
+
+
+def test_directory_of_whole_episodes_does_not_go_on_in_steps(run, refusal):
+    assert "--steps-per-update: got 6, expected None" in refusal(run, "--resume", "--steps-per-update=6")
+    assert "--episodes-per-update: got 2, expected 1" in train(run, *STEPS, "--episodes-per-update=2", code=2).err
 
 
 # --- the chain ---

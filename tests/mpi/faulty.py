@@ -21,7 +21,7 @@ class Faulty(gymnasium.Wrapper):
     def reset(self, *, seed=None, options=None):
         self._episode += 1
         self._strike()
-        return self.env.reset(seed=seed, options=options)
+        return self.env.reset(seed=seed + (self._fault == "reseed"), options=options)
 
     def step(self, action):
         obs, reward, *rest = self.env.step(action)

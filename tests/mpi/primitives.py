@@ -19,6 +19,13 @@ def check(world, text):
     world.broadcast(vector)
     assert vector.tolist() == [0.0, 0.0, 0.0]
 
+    shared = world.share(np.arange(5.0) if world.rank == 0 else np.zeros(world.rank))
+    assert shared.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert world.share(np.zeros(0 if world.rank == 0 else 3)).size == 0
+    gathered = world.gather_numbers(np.full(world.rank, world.rank / 2))
+    assert gathered.tolist() == ([0.5, 1.0, 1.0, 1.5, 1.5, 1.5] if world.rank == 0 else [])
+    assert world.gather_numbers(np.zeros(0)).size == 0
+
     # Of these four the sum depends on the order: ((1 + 1e16) + 1) - 1e16 = 0, in exact arithmetic 2.
     rows = np.array(
         [[[1.0, 1.0], [1e16, 2.0]], [[1.0, 3.0], [-1e16, 4.0]], [[0.0, 5.0]] * 2, [[0.0, 6.0]] * 2][world.rank]

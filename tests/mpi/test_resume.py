@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from support import QUICK, damage, metrics, result, start, train, updates_done
+from support import QUICK, contents, damage, metrics, result, start, train, updates_done
 
 from qtrl_hpc.checkpoint import Checkpoint
 
@@ -61,6 +61,33 @@ def test_run_may_go_on_with_other_ranks_if_the_agents_are_as_many(tmp_path):
     assert "agents" in train(parts, "--resume", "--updates=12", ranks=2, code=2).errors[0]
     train(parts, "--resume", "--updates=12", "--agents-per-rank=2", ranks=2)
     assert result(parts) == result(whole)
+
+
+def test_run_in_steps_is_stopped_in_the_middle_of_episodes_and_goes_on_with_other_ranks(tmp_path):
+    """Eight agents on 8, 2 and 4 ranks and on one, each taking over where the one before was stopped."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    flags = [*QUICK, "--reduction=ordered", "--steps-per-update=7", "--checkpoint-every=30", "--updates=100000"]
+    resume = []
+    for ranks, number in ((8, signal.SIGTERM), (2, signal.SIGUSR1), (4, signal.SIGINT)):
+        job = start(parts, *flags, f"--agents-per-rank={8 // ranks}", *resume, ranks=ranks)
+        update = stop(job, parts, number, ranks - 1)
+        assert (Checkpoint.load(parts / "checkpoint.h5").running.length > 0).any()
+        resume = ["--resume"]
+    train(parts, "--resume", "--agents-per-rank=8", f"--updates={update + 9}")
+    train(whole, *flags, "--agents-per-rank=8", f"--updates={update + 9}")
+    assert result(parts) == result(whole)
+
+
+def test_environment_that_plays_otherwise_on_one_rank_is_refused_on_all(tmp_path):
+    run_dir = tmp_path / "run"
+    train(run_dir, *QUICK, "--env-id=faulty:Faulty-v0", "--steps-per-update=7", "--updates=3", ranks=2)
+    before = contents(run_dir)
+    environ = {"QTRL_TEST_FAULT": "reseed 1 1"}
+    job = train(run_dir, "--resume", ranks=2, code=2, environ=environ)
+    [error] = job.errors
+    assert "from the environment of agent 1 after the " in error
+    assert contents(run_dir) == before
+    train(run_dir, "--resume", "--updates=9", ranks=2)
 
 
 def test_run_of_which_one_rank_was_killed_goes_on_from_its_checkpoint(tmp_path):
