@@ -13,10 +13,10 @@ from qtrl_hpc import mlp
 from qtrl_hpc.cli import parse_train
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
-from qtrl_hpc.episode import sample_action
+from qtrl_hpc.episode import Actor
 from qtrl_hpc.factory import GRADIENTS, make_generator, num_qubits_for
 from qtrl_hpc.mapping import make_mapping
-from qtrl_hpc.policy import PolicySpec, flatten_observation, policy_layers
+from qtrl_hpc.policy import PolicySpec, write_observation
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import QPUS
 
@@ -127,9 +127,10 @@ def play() -> Play:
     spec: PolicySpec = policy_spec(env, values, values)
     generator = make_generator(values, spec)
     initial = generator.initial(np.random.default_rng(seed_sequence(SEED, Purpose.INITIAL)))
-    layers = policy_layers(generator(initial), spec)
+    actor, row = Actor(generator(initial), spec), np.empty(spec.obs_size)
 
     def act(observation: object, uniform: float) -> int:
-        return sample_action(mlp.forward(layers, spec.activation, flatten_observation(observation, spec))[-1], uniform)
+        write_observation(observation, spec, row)
+        return actor(row, uniform)
 
     return Play(env, act)
