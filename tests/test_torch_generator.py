@@ -302,8 +302,8 @@ print(status("VmHWM") - before, memory_needed(19, sys.argv[1]))
 @pytest.mark.parametrize("precision", ["double", "single"])
 def test_memory_is_what_is_promised(precision):
     """Beside theta on the host, 4 MiB, and a chunk of the mapping model, 8 MiB."""
-    # Each array of 2^n or k is mapped on its own and given back at once: what is in use, not what the C library keeps.
-    environ = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1500000", "PYTHONPATH": str(REPOSITORY)}
+    # Each large array is mapped on its own and given back at once: what is in use, not what the C library hoards.
+    environ = os.environ | {"MALLOC_MMAP_THRESHOLD_": "500000", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", MEMORY, precision]
     peak, promised = map(int, subprocess.run(command, env=environ, capture_output=True, check=True).stdout.split())
     assert promised == {"double": 40, "single": 20}[precision] * 2**20
