@@ -133,8 +133,15 @@ class GeneratorConfig(_Checked):
 class QpuConfig(_Checked):
     """What runs the circuit, and how it is differentiated."""
 
-    qpu: Literal["aer", "statevector"] = "aer"
-    """aer: Qiskit Aer's exact statevector simulator; statevector: our own kernels."""
+    qpu: Literal["aer", "statevector", "torch"] = "aer"
+    """aer: Qiskit Aer's exact statevector simulator; statevector: our own, Numba's kernels on a CPU and torch on a GPU;
+    torch: our own with torch on either."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the circuit and the mapping model are computed; cuda: each rank on a GPU by its number on its node."""
+
+    precision: Literal["double", "single"] = "double"
+    """Of the circuit and the mapping model; single halves the memory and, but for Aer, the time."""
 
     gradient: Literal["adjoint", "parameter-shift"] = "adjoint"
     """adjoint: one backward sweep; parameter-shift: two or four circuits an angle, as a device would need (slow)."""
@@ -144,7 +151,9 @@ class QpuConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("qpu", ("aer", "statevector"))
+        self._one_of("qpu", ("aer", "statevector", "torch"))
+        self._one_of("device", ("cpu", "cuda"))
+        self._one_of("precision", ("double", "single"))
         self._one_of("gradient", ("adjoint", "parameter-shift"))
         self._positive_int("threads")
 
@@ -256,8 +265,8 @@ TOPICS = (
 )
 
 # May differ between a checkpoint and the run that resumes it: they say how far and where to compute, not what
-# (threads and, with an unordered reduction, agents_per_rank may change the order of sums, and so the last bits).
-RESUMABLE_FIELDS = frozenset({"updates", "agents_per_rank", "checkpoint_every", "threads"})
+# (threads, device and, with an unordered reduction, agents_per_rank may change the order of sums, so the last bits).
+RESUMABLE_FIELDS = frozenset({"updates", "agents_per_rank", "checkpoint_every", "threads", "device"})
 
 
 @dataclass(frozen=True, kw_only=True)

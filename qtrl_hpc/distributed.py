@@ -26,7 +26,7 @@ class AgreedError(UserError):
 
 
 class World:
-    """The ranks of one run.
+    """The ranks of one run. Collective: all ranks.
 
     Args:
         comm: an mpi4py communicator of all ranks.
@@ -36,6 +36,7 @@ class World:
         self._comm = comm
         self.rank: int = comm.rank
         self.size: int = comm.size
+        self.node_rank: int = _node_rank(comm)
 
     @classmethod
     def connect(cls) -> "World":
@@ -165,6 +166,16 @@ class World:
         from mpi4py import MPI
 
         return MPI.IN_PLACE
+
+
+def _node_rank(comm: "MPI.Intracomm") -> int:
+    """Return this rank's number among those that share memory with it, in rank order. Collective: all ranks."""
+    from mpi4py import MPI
+
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    rank: int = node.rank
+    node.Free()
+    return rank
 
 
 def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> NoReturn:

@@ -1,23 +1,20 @@
 """Configuration -> generator."""
 
 import os
-from collections.abc import Callable
+
+import numba
 
 from qtrl_hpc.config import Config
 from qtrl_hpc.errors import UserError
-from qtrl_hpc.generator import ClassicalGenerator, Feature, Generator, Pullback, QuantumGenerator
+from qtrl_hpc.generator import ClassicalGenerator, Feature, Generator, QuantumGenerator
 from qtrl_hpc.mapping import make_mapping
 from qtrl_hpc.policy import PolicySpec
+from qtrl_hpc.quantum import kernels
 from qtrl_hpc.quantum.adjoint import AdjointGradient
 from qtrl_hpc.quantum.ansatz import Ansatz
-from qtrl_hpc.quantum.qpu import QPUS
+from qtrl_hpc.quantum.qpu import DTYPES, QPUS
 from qtrl_hpc.quantum.shift import ParameterShiftGradient
 from qtrl_hpc.stopwatch import Stopwatch
-
-GRADIENTS: dict[str, Callable[..., Pullback]] = {
-    "adjoint": AdjointGradient,
-    "parameter-shift": ParameterShiftGradient,
-}
 
 
 def num_qubits_for(num_weights: int) -> int:
@@ -25,53 +22,145 @@ def num_qubits_for(num_weights: int) -> int:
     return max(1, (num_weights - 1).bit_length())
 
 
-def make_generator(config: Config, spec: PolicySpec, stopwatch: Stopwatch | None = None) -> Generator:
+def make_generator(
+    config: Config, spec: PolicySpec, stopwatch: Stopwatch | None = None, node_rank: int = 0
+) -> Generator:
     """Build what turns Theta into the theta of one policy.
 
     Args:
         config: of the run.
         spec: of the policy; k = ``spec.num_parameters``.
         stopwatch: takes the seconds spent in "circuit", "mapping" and "gradient".
+        node_rank: the rank's number among those of its node, which chooses its GPU.
 
     Raises:
-        UserError: the machine's memory cannot hold it.
+        UserError: the choices do not go together, there is no GPU, or memory cannot hold it.
     """
+    _check_choices(config)
     if config.policy == "classical":
         return ClassicalGenerator(spec.sizes)
     num_qubits = num_qubits_for(spec.num_parameters)
-    _check_memory(num_qubits, spec.num_parameters, config.mapping_hidden_sizes)
-    qpu = QPUS[config.qpu](Ansatz(num_qubits=num_qubits, num_layers=config.layers), threads=config.threads)
+    ansatz = Ansatz(num_qubits=num_qubits, num_layers=config.layers)
+    feature = Feature(a=config.feature_a, b=config.feature_b, c=config.feature_c)
+    if uses_torch(config):
+        return _make_torch_generator(config, spec.num_parameters, ansatz, feature, stopwatch, node_rank)
+    dtype = DTYPES[config.precision]
+    # ψ, λ and the probabilities; Aer's own state; eight arrays of a number a row.
+    statevectors = 4 if config.qpu == "aer" else 3
+    needed = (statevectors * 2 * dtype().itemsize << num_qubits) + 8 * 8 * spec.num_parameters
+    _check_memory(num_qubits, spec.num_parameters, needed)
+    _check_threads(ansatz, config.threads)
+    qpu = QPUS[config.qpu](ansatz, precision=config.precision, threads=config.threads)
+    gradient = (
+        AdjointGradient(qpu, precision=config.precision, threads=config.threads)
+        if config.gradient == "adjoint"
+        else ParameterShiftGradient(qpu)
+    )
     mapping = make_mapping(
         num_qubits=num_qubits,
         num_rows=spec.num_parameters,
         hidden_sizes=config.mapping_hidden_sizes,
         activation=config.mapping_activation,
+        dtype=dtype,
     )
-    feature = Feature(a=config.feature_a, b=config.feature_b, c=config.feature_c)
-    return QuantumGenerator(qpu, GRADIENTS[config.gradient](qpu), feature, mapping, stopwatch)
+    return QuantumGenerator(qpu, gradient, feature, mapping, stopwatch)
 
 
-def _check_memory(num_qubits: int, num_rows: int, mapping_hidden_sizes: tuple[int, ...]) -> None:
-    """Refuse what cannot fit: four statevectors, and four arrays of the mapping model's activations."""
-    units = num_qubits + 1 + sum(mapping_hidden_sizes) + 1
-    needed = 4 * 16 * 2**num_qubits + 4 * 8 * num_rows * units
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:
+def uses_torch(config: Config) -> bool:
+    """Return whether circuit and mapping model run on torch."""
+    return config.policy == "quantum" and (config.qpu == "torch" or config.device == "cuda")
+
+
+def _make_torch_generator(
+    config: Config, num_rows: int, ansatz: Ansatz, feature: Feature, stopwatch: Stopwatch | None, node_rank: int
+) -> Generator:
+    # Not at the top: torch costs a rank more than a second of start-up, and no other generator needs it.
+    import torch
+
+    from qtrl_hpc import torch_generator
+
+    torch.set_num_threads(config.threads)
+    device = torch_generator.choose_device(config.device, node_rank)
+    needed = torch_generator.memory_needed(ansatz.num_qubits, config.precision)
+    if device.type == "cuda":
+        _check_memory(ansatz.num_qubits, num_rows, needed, torch_generator.free_memory(device), f"free on {device}")
+    else:
+        _check_memory(ansatz.num_qubits, num_rows, needed)
+    return torch_generator.TorchGenerator(
+        ansatz,
+        feature,
+        num_rows=num_rows,
+        hidden_sizes=config.mapping_hidden_sizes,
+        activation=config.mapping_activation,
+        device=device,
+        precision=config.precision,
+        stopwatch=stopwatch,
+    )
+
+
+def _check_choices(config: Config) -> None:
+    """Refuse what does not go together, rather than ignore one of the flags."""
+    if config.policy == "classical":
+        for flag, got, expected in (("device", config.device, "cpu"), ("precision", config.precision, "double")):
+            if got != expected:
+                raise UserError(
+                    f"--{flag}: got {got!r}, expected {expected} with --policy classical, which has no circuit"
+                )
+        return
+    if config.device == "cuda" and config.qpu == "aer":
         raise UserError(
-            f"--policy-hidden-sizes: {num_rows} weights on {num_qubits} qubits need about {needed / 2**30:.0f} GiB of "
-            f"memory a rank, expected at most the {present / 2**30:.0f} GiB of this machine"
+            "--device: got 'cuda', expected cpu with --qpu aer, or --qpu statevector or torch, which run on a GPU "
+            "(Aer on a GPU is not built yet)"
+        )
+    if config.gradient != "adjoint" and uses_torch(config):
+        raise UserError(f"--gradient: got {config.gradient!r}, expected adjoint with --qpu torch or --device cuda")
+
+
+def _check_threads(ansatz: Ansatz, threads: int) -> None:
+    """Refuse more threads than the kernels can have, where they use any."""
+    most = numba.get_num_threads()
+    if ansatz.num_amplitudes >= kernels.CHUNKED_SIZE and threads > most:
+        raise UserError(
+            f"--threads: got {threads}, expected at most {most}, the cores that this process may use (or what "
+            "NUMBA_NUM_THREADS says)"
         )
 
 
-def describe(config: Config, spec: PolicySpec, num_trained: int) -> str:
-    """Return lines: the policy, the circuit, and how many numbers are trained."""
+def _check_memory(
+    num_qubits: int, num_rows: int, needed: int, present: int | None = None, place: str = "of this machine"
+) -> None:
+    """Refuse what cannot fit.
+
+    Args:
+        num_qubits: n, for the message.
+        num_rows: k, for the message.
+        needed: bytes.
+        present: bytes; None for all of the machine's memory.
+        place: where they are.
+    """
+    if present is None:
+        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise UserError(
+            f"--policy-hidden-sizes: {num_rows} weights on {num_qubits} qubits need about {needed / 2**30:.0f} GiB of "
+            f"memory a rank, expected at most the {present / 2**30:.0f} GiB {place}"
+        )
+
+
+def describe(config: Config, spec: PolicySpec, num_trained: int, node_rank: int = 0) -> str:
+    """Return lines: the policy, the circuit and what runs it on this rank, and how many numbers are trained."""
     sizes = "-".join(map(str, spec.sizes))
     policy = f"policy    {sizes}: {spec.num_parameters} weights"
     if config.policy == "classical":
         return f"{policy}, trained directly"
     num_qubits = num_qubits_for(spec.num_parameters)
     ansatz = Ansatz(num_qubits=num_qubits, num_layers=config.layers)
+    simulator: str = config.qpu
+    if uses_torch(config):
+        from qtrl_hpc.torch_generator import choose_device, device_name
+
+        simulator = f"torch on {device_name(choose_device(config.device, node_rank))}, {config.precision}"
     return (
-        f"{policy}, generated by {num_qubits} qubits and {config.layers} layers ({config.qpu})\n"
+        f"{policy}, generated by {num_qubits} qubits and {config.layers} layers ({simulator})\n"
         f"trained   {num_trained} numbers: {ansatz.num_angles} angles, {num_trained - ansatz.num_angles} of the mapping"
     )

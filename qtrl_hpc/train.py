@@ -63,7 +63,7 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
     threadpool_limits(config.threads)
     environments = world.agree(lambda: [make_environment(config.env_id) for _ in range(config.agents_per_rank)])
     spec = world.agree(lambda: policy_spec(environments[0], config, config))
-    generator = world.agree(lambda: make_generator(config, spec, stopwatch))
+    generator = world.agree(lambda: make_generator(config, spec, stopwatch, world.node_rank))
     agents = Agents(config, spec, environments, first_agent=world.rank * config.agents_per_rank)
     state = initial_state(generator, config)
     directory = world.agree(lambda: RunDirectory(options.run_dir, resume=options.resume) if world.rank == 0 else None)
@@ -255,7 +255,7 @@ def _introduce(
     num_agents = world.size * config.agents_per_rank
     lines = [
         f"agents    {num_agents} on {world.size} rank(s), {config.env_id}, {spec.num_actions} actions",
-        *describe(config, spec, state.Theta.vector.size).splitlines(),
+        *describe(config, spec, state.Theta.vector.size, world.node_rank).splitlines(),
         f"run       {directory.path}, from update {state.update} to {config.updates}",
     ]
     print("\n  ".join([f"qtrl_hpc {qtrl_hpc.__version__}", *lines]), flush=True)

@@ -33,6 +33,8 @@ FIELDS = {
     "feature_b": (0.5, [*NUMBER, 0, -0.1]),
     "feature_c": (2.5, [*NUMBER, 0, 0.99]),
     "qpu": ("statevector", NAME),
+    "device": ("cuda", [*NAME, "cuda:0"]),
+    "precision": ("single", NAME),
     "gradient": ("parameter-shift", NAME),
     "threads": (2, COUNT),
     "gamma": (0, [*NUMBER, -0.01, 1.01]),
@@ -125,7 +127,7 @@ def test_config_is_frozen():
 def test_resume_with_another_value(name):
     """Only what changes none of the bits may differ; anything else is refused by its flag and both values."""
     ours, saved = Config(**{name: GOOD[name]}), Config()
-    if name in ("updates", "agents_per_rank", "checkpoint_every", "threads"):
+    if name in ("updates", "agents_per_rank", "checkpoint_every", "threads", "device"):
         assert name in RESUMABLE_FIELDS
         ours.check_resumes(saved, "run/checkpoint.h5")
     else:

@@ -14,9 +14,10 @@ from qtrl_hpc.cli import parse_train
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
 from qtrl_hpc.episode import Actor
-from qtrl_hpc.factory import GRADIENTS, make_generator, num_qubits_for
+from qtrl_hpc.factory import make_generator, num_qubits_for
 from qtrl_hpc.mapping import make_mapping
 from qtrl_hpc.policy import PolicySpec, write_observation
+from qtrl_hpc.quantum.adjoint import AdjointGradient
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import QPUS
 
@@ -61,7 +62,7 @@ class Simulation:
 def simulation(subject: Circuit, qpu_name: str = "statevector") -> Simulation:
     """Return the circuit on a QPU, with the adjoint gradient."""
     qpu = QPUS[qpu_name](subject.ansatz, threads=THREADS)
-    gradient = GRADIENTS["adjoint"](qpu)
+    gradient = AdjointGradient(qpu)
 
     def both() -> NDArray[np.float64]:
         qpu.probabilities(subject.phi)

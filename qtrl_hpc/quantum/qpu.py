@@ -11,7 +11,7 @@ from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
 from qtrl_hpc.quantum.program import compile_ansatz
 
 Precision = Literal["double", "single"]
-DTYPES = {"double": np.float64, "single": np.float32}
+DTYPES: dict[str, type[np.floating]] = {"double": np.float64, "single": np.float32}
 
 
 class QPU(Protocol):

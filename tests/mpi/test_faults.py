@@ -55,7 +55,11 @@ def test_replicas_that_drift_apart_are_noticed_at_the_next_checkpoint(tmp_path):
 
 def test_bad_input_is_one_line_and_exit_code_2_on_every_rank(tmp_path):
     run_dir = tmp_path / "run"
-    for flags, word in (["--bogus=1"], "--bogus"), ([*QUICK, "--num-actions=9"], "--num-actions: got 9"):
+    for flags, word in (
+        (["--bogus=1"], "--bogus"),
+        ([*QUICK, "--num-actions=9"], "--num-actions: got 9"),
+        ([*QUICK, "--qpu=aer", "--device=cuda"], "--device: got 'cuda'"),
+    ):
         job = train(run_dir, *flags, ranks=4, code=2)
         [error] = job.errors
         assert word in error
