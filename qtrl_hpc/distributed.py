@@ -86,6 +86,14 @@ class World:
         """Run a step on rank 0 and return its text on every rank; a refusal is everybody's. Collective: all ranks."""
         return self.gather_text(self.agree(step) if self.rank == 0 else self.agree(lambda: ""))[0]
 
+    def first_then_others(self, step: Callable[[], None]) -> None:
+        """Run a step on rank 0, and when it is done there, on all others at once. Collective: all ranks."""
+        if self.rank == 0:
+            step()
+        self._comm.Barrier()
+        if self.rank != 0:
+            step()
+
     def broadcast(self, vector: NDArray[np.float64]) -> None:
         """Overwrite ``vector`` with rank 0's, in place. Collective: all ranks."""
         self._comm.Bcast(vector)

@@ -118,7 +118,7 @@ def _check_choices(config: Config) -> None:
 
 def _check_threads(ansatz: Ansatz, threads: int) -> None:
     """Refuse more threads than the kernels can have, where they use any."""
-    most = numba.get_num_threads()
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     if ansatz.num_amplitudes >= kernels.CHUNKED_SIZE and threads > most:
         raise UserError(
             f"--threads: got {threads}, expected at most {most}, the cores that this process may use (or what "

@@ -74,6 +74,8 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
     recorder = Recorder(directory, state.update, config.updates) if directory else None
     if directory:
         _introduce(world, options, directory, spec, state)
+    # Kernels that are not on disk yet are compiled by one rank, not by all at the same time.
+    world.first_then_others(lambda: _load_kernels(generator, state.Theta))
     if recorder and not options.resume:
         recorder.checkpoint(_checkpoint(world, config, spec, generator, state, running))
     # What is not finite is looked for, and named, by run_updates: NumPy need not warn of it.
@@ -189,6 +191,10 @@ def _resume_episodes(world: World, agents: Agents, running: RunningEpisodes) -> 
 def _running_episodes(world: World, agents: Agents) -> RunningEpisodes:
     """Return on rank 0 where all agents are in their episodes. Collective: all ranks."""
     return RunningEpisodes(*map(world.gather_numbers, agents.running()))
+
+
+def _load_kernels(generator: Generator, Theta: Theta) -> None:
+    generator.pullback(np.zeros_like(generator(Theta)))
 
 
 def _same_everywhere(world: World, state: TrainingState) -> TrainingState:

@@ -167,16 +167,14 @@ def test_nominal_work_of_the_papers_circuit_is_28_megaflop():
 
 
 def test_peak_loop_does_the_work_that_is_counted():
-    values = np.array([0.3, -0.7])
-    expected = []
-    for x in values:
-        p, q, r = x, x + 0.1, x - 0.9
-        for _ in range(peaks.DEPTH):
-            p, q, r = p * 0.9 + 0.1, q * 0.1 + 0.9, r * 0.9 + 0.9
-        expected.append(p + q + r)
-    peaks.multiply_add(values, 0.9, 0.1)
-    np.testing.assert_allclose(values, expected, rtol=1e-12)
-    assert peaks.FLOP_A_NUMBER == 2 * 3 * peaks.DEPTH
+    x, u, v = np.linspace(-1.0, 1.0, 16), 0.9, 0.1
+    chains = np.array([x, x + u, x + v, x - u, x - v, x * u, x * v, x * x])
+    for _ in range(peaks.DEPTH):
+        chains = chains * u + v
+    values = x.copy()
+    peaks.multiply_add(values, u, v)
+    np.testing.assert_allclose(values, chains.sum(axis=0), rtol=1e-12)
+    assert 2 * len(chains) * peaks.DEPTH == peaks.FLOP_A_NUMBER
 
 
 def test_calls_are_timed_in_turn():

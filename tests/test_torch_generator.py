@@ -9,16 +9,18 @@ import sys
 import numpy as np
 import pytest
 import torch
+from qiskit.circuit.library import UGate
 from support import QUICK, REPOSITORY, metrics, result, train
 
+from qtrl_hpc import mlp
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.factory import describe, make_generator
 from qtrl_hpc.generator import Feature, QuantumGenerator, Theta
-from qtrl_hpc.mapping import Mapping
+from qtrl_hpc.mapping import make_mapping
 from qtrl_hpc.quantum.adjoint import AdjointGradient
-from qtrl_hpc.quantum.ansatz import Ansatz, u3_matrices
+from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import StatevectorQPU
 from qtrl_hpc.quantum.torch_circuit import TorchCircuit, windows
 from qtrl_hpc.stopwatch import Stopwatch
@@ -55,7 +57,7 @@ def pair(n, k, device="cpu", *, layers=2, hidden=(5, 3), activation="tanh", feat
         precision=precision,
     )
     qpu = StatevectorQPU(ansatz)
-    mapping = Mapping(num_qubits=n, num_rows=k, hidden_sizes=hidden, activation=activation)
+    mapping = make_mapping(num_qubits=n, num_rows=k, hidden_sizes=hidden, activation=activation)
     return ours, QuantumGenerator(qpu, AdjointGradient(qpu), feature, mapping)
 
 
@@ -166,7 +168,7 @@ def test_u3_is_the_ansatz_one():
     """One qubit: the window is the product of its U3s."""
     ansatz = Ansatz(num_qubits=1, num_layers=3)
     phi = np.random.default_rng(0).uniform(-3, 3, 9)
-    first, second, third = u3_matrices(phi)
+    first, second, third = (UGate(*angles).to_matrix() for angles in phi.reshape(3, 3))
     [U] = windows(torch.from_numpy(phi), ansatz)
     column = (third @ second @ first)[:, 0]
     np.testing.assert_allclose(U[0, 0], column, atol=1e-15)  # the second qubit stays 0
@@ -213,7 +215,7 @@ def test_overlaps_of_many_amplitudes_stay_accurate_in_single_precision():
 @pytest.mark.parametrize("chunk_bytes", [1, 5000, 20000, 1 << 30])
 def test_chunks_of_any_size_give_the_same(num_rows, chunk_bytes, activation, device):
     rng = np.random.default_rng(num_rows)
-    theirs = Mapping(num_qubits=8, num_rows=num_rows, hidden_sizes=(6, 4), activation=activation)
+    theirs = make_mapping(num_qubits=8, num_rows=num_rows, hidden_sizes=(6, 4), activation=activation)
     ours = TorchMapping(
         num_qubits=8,
         num_rows=num_rows,
@@ -223,7 +225,8 @@ def test_chunks_of_any_size_give_the_same(num_rows, chunk_bytes, activation, dev
         dtype=torch.float64,
         chunk_bytes=chunk_bytes,
     )
-    beta, x, cotangent = rng.normal(size=theirs.num_parameters), rng.normal(size=num_rows), rng.normal(size=num_rows)
+    beta = rng.normal(size=mlp.num_parameters(theirs.sizes))
+    x, cotangent = rng.normal(size=(2, num_rows))
     on_device = [torch.tensor(values, device=device) for values in (beta, x, cotangent)]
     np.testing.assert_allclose(ours.forward(*on_device[:2]).cpu(), theirs.forward(beta, x), rtol=1e-12, atol=1e-13)
     for found, expected in zip(ours.pullback(*on_device), theirs.pullback(beta, cotangent), strict=True):
@@ -276,6 +279,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 import numpy as np, torch
+from qtrl_hpc import mlp
 from qtrl_hpc.generator import Feature
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.torch_generator import TorchGenerator, memory_needed

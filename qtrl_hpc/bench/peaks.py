@@ -26,6 +26,11 @@ def multiply_add(values: NDArray[np.float64], a: float, b: float) -> None:
 
     On the vectors that the kernels use: what the compiler makes of a plain loop is half as fast where registers have
     512 bits.
+
+    Args:
+        values: overwritten, shape (a multiple of 8,).
+        a: of each multiply-add, the factor.
+        b: the summand.
     """
     u, v = fill(values, a), fill(values, b)
     for k in range(0, values.size, 8):
