@@ -10,6 +10,7 @@ from qiskit.quantum_info import Statevector
 from qtrl_hpc import mlp
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import make_environment, policy_spec
+from qtrl_hpc.errors import UserError
 from qtrl_hpc.factory import make_generator, num_qubits_for
 from qtrl_hpc.generator import ClassicalGenerator, Feature, QuantumGenerator, Theta
 from qtrl_hpc.mapping import make_mapping
@@ -179,3 +180,28 @@ def test_classical_generator_trains_theta_itself():
     d_theta = np.arange(23.0)
     np.testing.assert_array_equal(generator.pullback(d_theta), d_theta)
     assert np.abs(start.beta[:15]).max() <= 1 / np.sqrt(4) < np.abs(start.beta).max() <= 1 / np.sqrt(3)
+
+
+def generator_of(**values):
+    config = Config.from_dict({"env_id": "CartPole-v1", "num_actions": 2, "mapping_activation": "tanh", **values})
+    spec = policy_spec(make_environment(config.env_id), config, config)
+    return make_generator(config, spec), spec
+
+
+@pytest.mark.parametrize("qpu", ["aer", "statevector"])
+def test_single_precision_is_near_double_and_not_the_same(qpu):
+    found = []
+    for precision in ("double", "single"):
+        generator, spec = generator_of(qpu=qpu, precision=precision)
+        start = generator.initial(np.random.default_rng(0))
+        d_theta = np.random.default_rng(1).normal(size=spec.num_parameters)
+        found.append((generator(start), generator.pullback(d_theta)))
+    for double, single in zip(*found, strict=True):
+        assert single.dtype == np.float64
+        assert 0.0 < np.abs(single - double).max() < 1e-5 * np.abs(double).max()
+
+
+def test_more_threads_than_cores_are_refused_where_the_kernels_would_use_them():
+    with pytest.raises(UserError, match=r"^--threads: got 4096, expected at most \d+, the cores"):
+        generator_of(qpu="statevector", threads=4096, policy_hidden_sizes=[8192])
+    generator_of(qpu="statevector", threads=4096)  # a small state is swept by one

@@ -1,6 +1,8 @@
 """What World promises, tried on every rank; run by test_world.py under mpirun."""
 
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,8 +47,14 @@ def check(world, text):
     with pytest.raises(TrainingError, match="the digest differs between rank 0 and rank 3"):
         world.check_same("same" if world.rank != 3 else "other", "the digest")
     world.barrier()
+    done = Path("first")
+    world.first_then_others(lambda: (time.sleep(0.3), done.touch()) if world.rank == 0 else wait_for_nothing(done))
     print(f"rank {world.rank} is content", flush=True)
     return 7
+
+
+def wait_for_nothing(done):
+    assert done.exists()
 
 
 def refuse(world):

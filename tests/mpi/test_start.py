@@ -1,0 +1,22 @@
+"""Many ranks that find no compiled kernels."""
+
+import pytest
+from support import metrics, train
+
+pytestmark = pytest.mark.mpi
+
+
+def test_four_ranks_at_once_leave_one_copy_of_each_kernel(tmp_path):
+    kept = tmp_path / "kept"
+    job = train(tmp_path / "run", "--updates=2", ranks=4, environ={"NUMBA_CACHE_DIR": str(kept)})
+    assert "RuntimeWarning" not in job.err
+    assert len(metrics(tmp_path / "run")) == 2
+    kernels = [path.name.split("_float64")[0] for path in kept.rglob("*.nbi") if "float64" in path.name]
+    assert sorted(kernels) == [
+        "kernels._run",
+        "kernels._sweep",
+        "mapping_kernels._forward",
+        "mapping_kernels._pullback",
+    ]
+    for index in kept.rglob("*.nbi"):
+        assert len(list(index.parent.glob(index.name.replace(".nbi", ".*.nbc")))) == 1
