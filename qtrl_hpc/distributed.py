@@ -5,6 +5,7 @@ Nothing here pickles: what travels is float64 buffers and UTF-8 text.
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 T = TypeVar("T")
+
+SECONDS_BETWEEN_TESTS = 1e-3
 
 
 class AgreedError(UserError):
@@ -58,6 +61,7 @@ class World:
 
     def gather_text(self, text: str) -> list[str]:
         """Return every rank's text, in rank order, on every rank. Collective: all ranks."""
+        self._meet()
         sent = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
         counts = np.empty(self.size, np.int64)
         self._comm.Allgather(np.array([sent.size], np.int64), counts)
@@ -90,7 +94,7 @@ class World:
         """Run a step on rank 0, and when it is done there, on all others at once. Collective: all ranks."""
         if self.rank == 0:
             step()
-        self._comm.Barrier()
+        self._meet()
         if self.rank != 0:
             step()
 
@@ -168,6 +172,12 @@ class World:
         from mpi4py import MPI
 
         MPI.Finalize()
+
+    def _meet(self) -> None:
+        """Wait for all ranks, asleep: MPI's own barrier keeps a core busy, which ranks that still work may need."""
+        request = self._comm.Ibarrier()
+        while not request.Test():
+            time.sleep(SECONDS_BETWEEN_TESTS)
 
     @property
     def _in_place(self) -> Any:
