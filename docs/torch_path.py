@@ -21,6 +21,7 @@ from qtrl_hpc.policy import PolicySpec
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
 KINDS = {
     "statevector": {"qpu": "statevector"},
+    "statevector, single": {"qpu": "statevector", "precision": "single"},
     "torch, double": {"qpu": "torch", "device": DEVICE},
     "torch, single": {"qpu": "torch", "device": DEVICE, "precision": "single"},
 }

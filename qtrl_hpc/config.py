@@ -273,6 +273,11 @@ RESUMABLE_FIELDS = frozenset({"updates", "agents_per_rank", "checkpoint_every", 
 class Config(EnvironmentConfig, PolicyConfig, GeneratorConfig, QpuConfig, ReinforceConfig, OptimizerConfig, RunConfig):
     """The whole configuration of a run. The number of ranks is not part of it."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps_per_update == 1 and self.advantage == "standardised":
+            _refuse("steps_per_update", 1, "at least 2 with --advantage standardised, which is 0 over a single step")
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as YAML and JSON hold them."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -64,7 +64,7 @@ def make_mapping(
         num_rows: k.
         hidden_sizes: of the hidden layers.
         activation: none, tanh or relu.
-        dtype: float64 or float32, of the arithmetic on rows.
+        dtype: float64 or float32, of the arithmetic on rows; without an activation it is float64.
     """
     sizes = (num_qubits + 1, *hidden_sizes, 1)
     if activation == "none":
@@ -85,7 +85,7 @@ class AffineMapping:
 
     def forward(self, beta: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return M_beta of every row (see ``Mapping.forward``)."""
-        self._x = x
+        self._x = _of_length("x", x, self.num_rows).copy()
         [weight], bias = self._partial_products(beta)[-1]
         return _signed_sums(weight[:-1])[: self.num_rows] + weight[-1] * x + bias
 
@@ -93,6 +93,7 @@ class AffineMapping:
         self, beta: NDArray[np.float64], cotangent: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the gradients with respect to beta and to x (see ``Mapping.pullback``)."""
+        cotangent = _of_length("cotangent", cotangent, self.num_rows)
         sums = np.append(_signed_totals(cotangent, self.sizes[0] - 1), cotangent @ self._x)
         total = cotangent.sum()
         gradients: list[NDArray[np.float64]] = []
@@ -107,6 +108,7 @@ class AffineMapping:
 
     def _partial_products(self, beta: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Return (A, d) of the units A·input + d before each layer and after the last."""
+        beta = _of_length("beta", beta, mlp.num_parameters(self.sizes))
         products = [(np.eye(self.sizes[0]), np.zeros(self.sizes[0]))]
         for weight, bias in mlp.split_parameters(beta, self.sizes):
             product, offset = products[-1]
@@ -148,16 +150,27 @@ class NonlinearMapping:
 
     def forward(self, beta: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return M_beta of every row (see ``Mapping.forward``)."""
-        self._x[: self.num_rows] = x
-        beta = beta.astype(self._x.dtype, copy=False)
-        mapping_kernels.forward(beta, *self._model, self._x, self._units, self._output)
+        self._x[: self.num_rows] = _of_length("x", x, self.num_rows)
+        mapping_kernels.forward(self._beta(beta), *self._model, self._x, self._units, self._output)
         return self._output[: self.num_rows].astype(np.float64)
 
     def pullback(
         self, beta: NDArray[np.float64], cotangent: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the gradients with respect to beta and to x (see ``Mapping.pullback``)."""
-        self._cotangent[: self.num_rows] = cotangent
-        beta, d_beta = beta.astype(self._x.dtype, copy=False), np.empty(len(beta))
-        mapping_kernels.pullback(beta, *self._model, self._x, self._units, self._cotangent, d_beta, self._d_x)
+        self._cotangent[: self.num_rows] = _of_length("cotangent", cotangent, self.num_rows)
+        d_beta = np.empty(len(beta))
+        mapping_kernels.pullback(
+            self._beta(beta), *self._model, self._x, self._units, self._cotangent, d_beta, self._d_x
+        )
         return d_beta, self._d_x[: self.num_rows].astype(np.float64)
+
+    def _beta(self, beta: NDArray[np.float64]) -> NDArray[np.floating]:
+        return np.ascontiguousarray(_of_length("beta", beta, mlp.num_parameters(self.sizes)), self._x.dtype)
+
+
+def _of_length(name: str, values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+    """Return the values; kernels do not look where an array ends."""
+    if values.shape != (length,):
+        raise ValueError(f"{name}: got shape {values.shape}, expected ({length},)")
+    return values

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.jit import kernel, part
-from qtrl_hpc.simd import ROUNDING, at_least, at_most, fill, load, power_of_two, store
+from qtrl_hpc.simd import BYTES, ROUNDING, at_least, at_most, fill, load, power_of_two, store
 
 TANH, RELU = 1, 2
 VECTORS = 4
-REGISTER_BYTES = 64
 
 Vec = Any  # qtrl_hpc.simd.Vec, once compiled
 
@@ -25,7 +24,7 @@ _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.693145751953125, 1.42860682
 
 def rows_of_block(dtype: type) -> int:
     """Return how many rows a block has."""
-    return VECTORS * REGISTER_BYTES // np.dtype(dtype).itemsize
+    return VECTORS * BYTES // np.dtype(dtype).itemsize
 
 
 @part

@@ -2,7 +2,7 @@
 
 Left to the compiler, a loop over short runs is not vectorised at all, and what is may change with the compiler. A
 ``Vec`` of 8 float64 or 16 float32 is an LLVM vector: machines with narrower registers split it. The arithmetic
-operators act lane by lane. Derivation and measured gain: docs/method.md.
+operators act lane by lane (docs/kernels.md).
 """
 
 import operator
@@ -14,6 +14,7 @@ from numba import extending, types
 from numba.extending import lower_builtin, models, register_model, type_callable
 
 BITS = 512
+BYTES = BITS // 8
 
 intrinsic: Any = extending.intrinsic
 

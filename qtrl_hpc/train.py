@@ -9,6 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import qtrl_hpc
+from qtrl_hpc import jit
 from qtrl_hpc.agents import Agents
 from qtrl_hpc.checkpoint import Checkpoint, TrainingState
 from qtrl_hpc.cli import TrainOptions, asks_for_help, parse_train, print_train_help
@@ -60,6 +61,7 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
         TrainingError: a gradient is not finite, or the ranks no longer agree.
     """
     config, stopwatch = options.config, Stopwatch()
+    world.agree(jit.check_cache_folder)
     threadpool_limits(config.threads)
     environments = world.agree(lambda: [make_environment(config.env_id) for _ in range(config.agents_per_rank)])
     spec = world.agree(lambda: policy_spec(environments[0], config, config))
@@ -71,11 +73,10 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
     state = _same_everywhere(world, state)
     if config.steps_per_update is not None:
         running = _resume_episodes(world, agents, running or RunningEpisodes.none(world.size * config.agents_per_rank))
-    recorder = Recorder(directory, state.update, config.updates) if directory else None
     if directory:
         _introduce(world, options, directory, spec, state)
-    # Kernels that are not on disk yet are compiled by one rank, not by all at the same time.
-    world.first_then_others(lambda: _load_kernels(generator, state.Theta))
+    _load_kernels(world, generator, state.Theta)
+    recorder = Recorder(directory, state.update, config.updates) if directory else None
     if recorder and not options.resume:
         recorder.checkpoint(_checkpoint(world, config, spec, generator, state, running))
     # What is not finite is looked for, and named, by run_updates: NumPy need not warn of it.
@@ -193,8 +194,23 @@ def _running_episodes(world: World, agents: Agents) -> RunningEpisodes:
     return RunningEpisodes(*map(world.gather_numbers, agents.running()))
 
 
-def _load_kernels(generator: Generator, Theta: Theta) -> None:
-    generator.pullback(np.zeros_like(generator(Theta)))
+def _load_kernels(world: World, generator: Generator, Theta: Theta) -> None:
+    """Let one rank compile kernels that are not on disk yet, and the others load them. Collective: all ranks."""
+
+    def load() -> None:
+        generator.pullback(np.zeros_like(generator(Theta)))
+
+    if any(world.gather_text("" if jit.keeps_kernels() else "not kept")):
+        if world.rank == 0:
+            print(
+                "warning: Numba finds no folder to keep machine code in, every start compiles the kernels anew: set "
+                "NUMBA_CACHE_DIR to a folder that can be written to",
+                file=sys.stderr,
+                flush=True,
+            )
+        load()
+    else:
+        world.first_then_others(load)
 
 
 def _same_everywhere(world: World, state: TrainingState) -> TrainingState:

@@ -140,3 +140,9 @@ def test_resume_with_another_value(name):
 
 def test_resume_with_the_same_configuration():
     Config(**STEPS).check_resumes(Config(**STEPS), "run/checkpoint.h5")
+
+
+def test_one_step_cannot_be_standardised():
+    with pytest.raises(ValueError, match=r"^--steps-per-update: got 1, expected at least 2 with --advantage"):
+        Config(steps_per_update=1, advantage="standardised")
+    Config(steps_per_update=1, advantage="baseline")

@@ -77,3 +77,25 @@ def test_a_state_swept_away_is_run_again():
     assert qpu.state(phi).tobytes() == before.tobytes()
     phi[0] += 0.5  # the very array that was given, changed
     assert np.abs(qpu.state(phi) - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("count", [0, 5, 73])
+def test_wrong_number_of_angles_is_refused(count):
+    """The kernels do not look where an array ends."""
+    ansatz, _, cotangent = problem(6, 2)
+    qpu = StatevectorQPU(ansatz)
+    for call in (qpu.probabilities, qpu.state, lambda phi: AdjointGradient(qpu)(phi, cotangent)):
+        with pytest.raises(ValueError, match=rf"^phi: got shape \({count},\), expected \(72,\)$"):
+            call(np.zeros(count))
+
+
+def test_angles_of_any_kind_and_layout_are_taken():
+    ansatz, phi, cotangent = problem(4, 1)
+    qpu = StatevectorQPU(ansatz)
+    expected, gradient = qpu.probabilities(phi), AdjointGradient(qpu)(phi, cotangent)
+    strided = np.repeat(phi, 2)[::2]
+    frozen = phi.copy()
+    frozen.flags.writeable = False
+    for other in (strided, frozen, phi.astype(">f8")):
+        np.testing.assert_array_equal(qpu.probabilities(other), expected)
+        np.testing.assert_array_equal(AdjointGradient(qpu)(other, cotangent), gradient)

@@ -87,8 +87,34 @@ def test_many_rows_are_torchs_whether_activations_are_kept_or_not(activation, dt
 
 def test_tanh_far_out_and_near_zero():
     """One row of weight 1 on x: tanh from tiny to saturated, and not a number stays so."""
-    x = np.array([0.0, 1e-300, -1e-9, 1e-4, -0.3, 0.5, 1.0, -5.0, 19.0, 22.0, -400.0, 1e300, np.inf, -np.inf])
+    x = np.array([0.0, 1e-300, -1e-9, 1e-4, -0.17328, 0.5198, 1.0, -5.0, 19.0, 22.0, -400.0, 1e300, np.inf, -np.inf])
     mapping = make(4, len(x), (1,), "tanh")
     beta = np.array([0, 0, 0, 0, 1, 0, 1, 0.0])  # weights on the bits, on x, bias; then weight and bias of the output
     np.testing.assert_allclose(mapping.forward(beta, x), np.tanh(x), rtol=1e-15)
     assert np.isnan(mapping.forward(beta, np.where(x == 1.0, np.nan, x))).tolist() == (x == 1.0).tolist()
+
+
+@pytest.mark.parametrize("activation", ["none", "tanh"])
+def test_wrong_lengths_are_refused(activation):
+    """The kernels do not look where an array ends; without activations NumPy does."""
+    mapping = make(4, 11, (3,), activation)
+    beta, x = np.zeros(mlp.num_parameters(mapping.sizes)), np.zeros(11)
+    mapping.forward(beta, x)
+    for call in (
+        lambda: mapping.forward(beta[:-1], x),
+        lambda: mapping.forward(beta, x[:-1]),
+        lambda: mapping.pullback(beta[:-1], x),
+        lambda: mapping.pullback(beta, x[:-1]),
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            call()
+
+
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_rows_may_be_changed_between_forward_and_pullback(activation):
+    mapping, rng = make(4, 11, (3,), activation), np.random.default_rng(0)
+    beta, x, cotangent = rng.normal(size=mlp.num_parameters(mapping.sizes)), rng.normal(size=11), rng.normal(size=11)
+    mapping.forward(beta, x)
+    before = mapping.pullback(beta, cotangent)[0]
+    x[:] = 0.0
+    np.testing.assert_array_equal(mapping.pullback(beta, cotangent)[0], before)

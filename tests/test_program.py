@@ -1,11 +1,17 @@
 """Merging gates: by hand, and the merged circuit is the circuit."""
 
+import types
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from qiskit.circuit.library import UGate
 
+from qtrl_hpc.quantum.adjoint import AdjointGradient
 from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
 from qtrl_hpc.quantum.program import compile_ansatz
+from qtrl_hpc.quantum.qpu import StatevectorQPU
 
 
 def merged(n, layers):
@@ -73,3 +79,24 @@ def test_merging_does_not_change_the_circuit(n, layers):
         found = gates[gate] @ found
     np.testing.assert_allclose(found, expected, atol=1e-14)
     np.testing.assert_array_equal(program.controlled, ansatz.controls[program.members] != UNCONTROLLED)
+
+
+@given(n=st.integers(1, 6), count=st.integers(1, 12), seed=st.integers(0, 2**31))
+def test_any_list_of_gates_runs_and_is_differentiated(n, count, seed, slope):
+    """Gates on any target with any control, or none, in any order, against dense matrices and differences."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, n, count)
+    controls = np.where(rng.random(count) < 0.6, (targets + rng.integers(1, max(2, n), count)) % n, UNCONTROLLED)
+    controls[controls == targets] = UNCONTROLLED
+    ansatz = types.SimpleNamespace(
+        num_qubits=n, num_amplitudes=2**n, num_angles=3 * count, targets=targets, controls=controls
+    )
+    phi, direction = rng.uniform(-np.pi, np.pi, (2, 3 * count))
+    cotangent = rng.normal(size=2**n)
+    state = np.eye(2**n)[0].astype(complex)
+    for angles, target, control in zip(phi.reshape(-1, 3), targets, controls, strict=True):
+        state = dense(UGate(*angles).to_matrix(), target, control, n) @ state
+    qpu = StatevectorQPU(ansatz)
+    np.testing.assert_allclose(qpu.probabilities(phi), np.abs(state) ** 2, atol=1e-13)
+    expected = slope(lambda angles: cotangent @ qpu.probabilities(angles), phi, direction)
+    assert AdjointGradient(qpu)(phi, cotangent) @ direction == pytest.approx(expected, rel=1e-8, abs=1e-8)

@@ -135,6 +135,15 @@ def test_where_compiled_code_cannot_be_kept_it_is_compiled_each_time(tmp_path):
     command = [sys.executable, "-c", program, *QUICK, "--updates=1", f"--run-dir={tmp_path}/run"]
     job = Job(command, tmp_path)
     assert job.wait() == 0, job.err
+    assert job.err.count("warning: Numba finds no folder to keep machine code in") == 1
+
+
+def test_a_folder_for_compiled_code_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file" / "kept")
+    job = train(tmp_path / "run", *FLAGS, code=2, environ={"NUMBA_CACHE_DIR": folder})
+    assert job.errors == [f"error: NUMBA_CACHE_DIR: got {folder!r}, expected a folder that can be written to"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_classical_policy_is_trained_directly(tmp_path):

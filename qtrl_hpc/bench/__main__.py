@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from qtrl_hpc.bench import kernels, machine, runs
 from qtrl_hpc.bench.report import Report, report_paths, save
 from qtrl_hpc.bench.rows import MeasurementError, Row, Say, missing
 from qtrl_hpc.cli import OneLineParser, run_refusing
-from qtrl_hpc.errors import EXIT_DONE, EXIT_FAILED, UserError
+from qtrl_hpc.errors import EXIT_DONE, EXIT_FAILED, UserError, one_line
 from qtrl_hpc.launcher import is_launched
 
 Section = Callable[[bool, Say], list[Row]]
@@ -43,7 +44,8 @@ SECTIONS: dict[str, Section] = {
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     # Ended from outside, it still ends the processes that it has started.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     return run_refusing(lambda: command(sys.argv[1:] if argv is None else argv))
 
 
@@ -101,9 +103,11 @@ def measure(names: list[str], *, quick: bool) -> tuple[list[Row], bool]:
             watch = machine.Watch()
             try:
                 found = SECTIONS[name](quick, say)
-            except MeasurementError as error:
+            except Exception as error:  # what has been measured is not lost for what cannot be
                 console.print(f"{head}: {error}", markup=False)
-                found, failed = [missing(name, "could not be measured", "", str(error))], True
+                if not isinstance(error, MeasurementError):
+                    traceback.print_exc()
+                found, failed = [missing(name, "could not be measured", "", one_line(error))], True
             rows += [replace(row, others=watch.others()) for row in found]
     return rows, failed
 

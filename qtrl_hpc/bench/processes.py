@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import qtrl_hpc
 from qtrl_hpc.bench.rows import MeasurementError
@@ -37,7 +38,7 @@ def started(module: str, *arguments: str, ranks: int | None = None) -> Iterator[
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
@@ -64,12 +65,25 @@ def finish(process: subprocess.Popen, module: str) -> str:
         MeasurementError: it failed or took too long.
     """
     try:
-        printed, _ = process.communicate(timeout=SECONDS_AT_MOST)
+        printed, said = process.communicate(timeout=SECONDS_AT_MOST)
     except subprocess.TimeoutExpired:
         raise MeasurementError(f"qtrl_hpc.{module} took longer than {SECONDS_AT_MOST:g} s") from None
     if process.returncode != 0:
-        raise MeasurementError(f"qtrl_hpc.{module} ended with {process.returncode}: {_why(printed)}")
+        raise MeasurementError(f"qtrl_hpc.{module} ended with {process.returncode}: {_why(printed + said)}")
     return printed
+
+
+def run_for_json(module: str, *arguments: str, ranks: int | None = None) -> Any:
+    """Run ``python -m qtrl_hpc.…`` to its end and return the JSON in the last line that it printed.
+
+    Raises:
+        MeasurementError: it failed, took too long, or printed something else.
+    """
+    printed = run(module, *arguments, ranks=ranks)
+    try:
+        return json.loads(printed.splitlines()[-1])
+    except (ValueError, IndexError):
+        raise MeasurementError(f"qtrl_hpc.{module} printed {printed[-80:]!r}, expected JSON") from None
 
 
 def train(*flags: str, ranks: int | None = None) -> list[dict[str, float]]:
@@ -127,5 +141,6 @@ def _end(process: subprocess.Popen) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    if process.stdout:
-        process.stdout.close()
+    for pipe in (process.stdout, process.stderr):
+        if pipe:
+            pipe.close()

@@ -66,6 +66,8 @@ def measured(
     array = np.atleast_1d(np.asarray(values, np.float64))
     low, median, high = np.percentile(array, [LOW, 50, HIGH]).tolist()
     figure = median if figure is None else figure
+    if not np.isfinite([low, figure, high]).all():
+        raise MeasurementError(f"{name}: got {figure} ({low} to {high}), expected finite numbers")
     reach, reached = None, None
     if at_most is not None:
         reach, reached = f"≤ {at_most:g} {unit}", figure <= at_most

@@ -39,8 +39,7 @@ def whole_run(quick: bool, say: Say) -> list[Row]:
     for qpu in QPUS:
         say(f"{updates} updates, {qpu}")
         flags = (f"--qpu={qpu}", AGENTS_PER_RANK, f"--updates={updates}")
-        printed = processes.run("bench.replay", *flags, ranks=RANKS)
-        blocks = np.array(json.loads(printed.splitlines()[-1]))
+        blocks = np.array(processes.run_for_json("bench.replay", *flags, ranks=RANKS))
         quantum, classical = blocks.sum(axis=0).tolist()
         rows.append(
             measured(
@@ -112,7 +111,7 @@ def startup(quick: bool, say: Say) -> list[Row]:
 def memory_use(quick: bool, say: Say) -> list[Row]:
     """Measure what a gradient of many qubits needs, and whether a long run grows."""
     say(f"a gradient on {QUBITS_OF_MEMORY[1]} qubits")
-    small, large = (int(processes.run("bench.footprint", str(qubits))) for qubits in QUBITS_OF_MEMORY)
+    small, large = (processes.run_for_json("bench.footprint", str(qubits)) for qubits in QUBITS_OF_MEMORY)
     unit = BYTES_A_AMPLITUDE * (2 ** QUBITS_OF_MEMORY[1] - 2 ** QUBITS_OF_MEMORY[0])
     constant = large - (large - small) / unit * BYTES_A_AMPLITUDE * 2 ** QUBITS_OF_MEMORY[1]
     updates = 800 if quick else 5000

@@ -3,7 +3,7 @@
 A state is float64 or float32 of shape (2, size): row 0 the real parts, row 1 the imaginary parts, size at least
 ``MIN_SIZE``. Basis index i = Σ_q b_q 2^q (Qiskit's order, qubit 0 least significant).
 Amplitudes go by vectors (``qtrl_hpc.simd``). Qubits below log2(lanes) tell lanes of one vector apart, higher ones
-whole vectors. The derivation is in docs/method.md.
+whole vectors. The derivation is in docs/kernels.md.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.jit import kernel, part
 from qtrl_hpc.quantum.program import Program
-from qtrl_hpc.simd import fill, load, store, swap1, swap2, swap4, swap8
+from qtrl_hpc.simd import BYTES, fill, load, store, swap1, swap2, swap4, swap8
 
 MIN_SIZE = 32
 """Two vectors of 16 float32: smaller states are kept in one of this size."""
@@ -25,7 +25,6 @@ CHUNKED_SIZE = 1 << 16
 
 CHUNKS = 16
 
-REGISTER_BYTES = 64
 
 Row = NDArray
 Vec = Any  # qtrl_hpc.simd.Vec, once compiled
@@ -258,7 +257,7 @@ def _run(
     state: NDArray, phi: Row, targets: Row, controls: Row, supports: Row, starts: Row, members: Row, controlled: Row
 ) -> None:
     """Do what ``run`` says."""
-    table = np.zeros((2, 8, REGISTER_BYTES // state.itemsize), state.dtype)
+    table = np.zeros((2, 8, BYTES // state.itemsize), state.dtype)
     bits = 4 if table.shape[2] == 16 else 3
     chunks = CHUNKS if state.shape[1] >= CHUNKED_SIZE else 1
     state[:] = 0.0
@@ -282,7 +281,7 @@ def _sweep(
     controlled: Row, gradient: Row,
 ) -> None:  # fmt: skip
     """Do what ``sweep`` says."""
-    table = np.zeros((2, 8, REGISTER_BYTES // state.itemsize), state.dtype)
+    table = np.zeros((2, 8, BYTES // state.itemsize), state.dtype)
     bits = 4 if table.shape[2] == 16 else 3
     chunks = CHUNKS if state.shape[1] >= CHUNKED_SIZE else 1
     sums = np.zeros((chunks, 2, 4, table.shape[2]), state.dtype)

@@ -32,7 +32,7 @@ class Program:
     """Shape (s,); ``UNCONTROLLED`` where there is none, and then V_s0 = V_s1."""
 
     supports: NDArray[np.int64]
-    """The amplitudes that may be other than 0 after gate s are the first ``supports[s]``, shape (s,)."""
+    """After gate s all amplitudes beyond the first ``supports[s]`` are 0, and its target and control are below. Shape (s,)."""
 
     starts: NDArray[np.int64]
     """Shape (s + 1,)."""
@@ -49,6 +49,9 @@ def compile_ansatz(ansatz: Ansatz) -> Program:
 
     So a U3 on qubit q + 1 and the controlled-U3 q → q + 1 are one gate, and so are the one that closes the ring and the
     next layer's first U3: n·L + 1 gates instead of 2·n·L.
+
+    Args:
+        ansatz: of any gates on one target, with or without a control; at least one.
     """
     done: list[_Merged] = []
     waiting: dict[int, _Merged] = {}  # by target: may still take members in
@@ -67,11 +70,11 @@ def compile_ansatz(ansatz: Ansatz) -> Program:
         merged.control = max(merged.control, control)
     done += waiting.values()
     members = np.array([gate for merged in done for gate in merged.members])
-    targets = np.array([merged.target for merged in done])
+    targets, controls = np.array([[merged.target, merged.control] for merged in done]).T.copy()
     return Program(
         targets=targets,
-        controls=np.array([merged.control for merged in done]),
-        supports=2 << np.maximum.accumulate(targets),
+        controls=controls,
+        supports=2 << np.maximum.accumulate(np.maximum(targets, controls)),
         starts=np.cumsum([0, *(len(merged.members) for merged in done)]),
         members=members,
         controlled=ansatz.controls[members] != UNCONTROLLED,

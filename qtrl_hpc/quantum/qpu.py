@@ -59,7 +59,13 @@ class StatevectorQPU:
         Returns:
             Shape (2, max(2^n, ``kernels.MIN_SIZE``)), float64 or float32, real parts, then imaginary parts. The next
             call overwrites it.
+
+        Raises:
+            ValueError: there are not as many angles as the ansatz has.
         """
+        phi = np.ascontiguousarray(phi, np.float64)
+        if phi.shape != (self.ansatz.num_angles,):
+            raise ValueError(f"phi: got shape {phi.shape}, expected ({self.ansatz.num_angles},)")
         if self._phi is None or not np.array_equal(phi, self._phi):
             kernels.run(self._state, phi, self._program, threads=self._threads)
             self._phi = phi.copy()
@@ -75,7 +81,7 @@ class StatevectorQPU:
         Returns:
             2·Re⟨λ|(∂U_j)|ψ_before⟩ for every angle, shape (P,), float64.
         """
-        state = self.state(phi)
+        state, phi = self.state(phi), np.ascontiguousarray(phi, np.float64)
         self._phi = None
         return kernels.sweep(state, cotangent, phi, self._program, threads=self._threads)
 

@@ -174,7 +174,7 @@ def _merged_gates(phi: torch.Tensor, ansatz: Ansatz) -> torch.Tensor:
 
 
 def _u3_matrices(phi: torch.Tensor) -> torch.Tensor:
-    """Return the 2×2 matrix of every gate, shape (P/3, 2, 2), complex128: ``ansatz.u3_matrices``, differentiable."""
+    """Return the 2×2 matrix of every gate, shape (P/3, 2, 2), complex128, differentiable."""
     theta, phase, lam = phi.view(-1, 3).unbind(dim=-1)
     cos, sin = torch.cos(theta / 2), torch.sin(theta / 2)
     entries = [

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.mpi
 def test_four_ranks_at_once_leave_one_copy_of_each_kernel(tmp_path):
     kept = tmp_path / "kept"
     job = train(tmp_path / "run", "--updates=2", ranks=4, environ={"NUMBA_CACHE_DIR": str(kept)})
-    assert "RuntimeWarning" not in job.err
+    assert "machine code" not in job.err  # it could be kept
     assert len(metrics(tmp_path / "run")) == 2
     kernels = [path.name.split("_float64")[0] for path in kept.rglob("*.nbi") if "float64" in path.name]
     assert sorted(kernels) == [
