@@ -32,7 +32,7 @@ class Program:
     """Shape (s,); ``UNCONTROLLED`` where there is none, and then V_s0 = V_s1."""
 
     supports: NDArray[np.int64]
-    """After gate s all amplitudes beyond the first ``supports[s]`` are 0, and its target and control are below. Shape (s,)."""
+    """Amplitudes beyond the first ``supports[s]`` are 0 after gate s, which acts within them, shape (s,)."""
 
     starts: NDArray[np.int64]
     """Shape (s + 1,)."""
