@@ -147,7 +147,7 @@ class QpuConfig(_Checked):
     """adjoint: one backward sweep; parameter-shift: two or four circuits an angle, as a device would need (slow)."""
 
     threads: int = 1
-    """Compute threads a rank: Aer, BLAS and OpenMP alike."""
+    """Compute threads a rank: Aer, BLAS, OpenMP, and our kernels from 16 qubits on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,7 +24,6 @@ class AdjointGradient:
             self._simulator = qpu
         else:
             self._simulator = StatevectorQPU(qpu.ansatz, precision=precision, threads=threads)
-        self._cotangent: NDArray[np.floating] | None = None
 
     def __call__(self, phi: NDArray[np.float64], cotangent: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return Σ_i g_i ∂p_i/∂φ.
@@ -37,9 +36,4 @@ class AdjointGradient:
         Returns:
             ∂J/∂φ in circuit order, shape (P,), float64.
         """
-        state = self._simulator.state(phi)
-        if self._cotangent is None:
-            self._cotangent = np.zeros_like(state)
-        np.multiply(state[:, : len(cotangent)], cotangent, out=self._cotangent[:, : len(cotangent)])
-        self._cotangent[:, len(cotangent) :] = 0.0
-        return self._simulator.pullback(phi, self._cotangent)
+        return self._simulator.pullback(phi, cotangent)

@@ -43,14 +43,16 @@ class StatevectorQPU:
     def __init__(self, ansatz: Ansatz, *, precision: Precision = "double", threads: int = 1) -> None:
         self.ansatz = ansatz
         self._program = compile_ansatz(ansatz)
-        self._state = np.empty((2, max(ansatz.num_amplitudes, kernels.MIN_SIZE)), DTYPES[precision])
+        self._num_angles, self._num_amplitudes = ansatz.num_angles, ansatz.num_amplitudes
+        self._state = np.empty((2, max(self._num_amplitudes, kernels.MIN_SIZE)), DTYPES[precision])
+        self._cotangent: NDArray[np.floating] | None = None
         self._phi: NDArray[np.float64] | None = None
         self._threads = threads if self._state.shape[1] >= kernels.CHUNKED_SIZE else 1
 
     def probabilities(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Run the circuit once (see ``QPU.probabilities``)."""
         self._phi = None
-        state = self.state(phi)[:, : self.ansatz.num_amplitudes]
+        state = self.state(phi)[:, : self._num_amplitudes]
         return np.einsum("ci,ci->i", state, state, dtype=np.float64)
 
     def state(self, phi: NDArray[np.float64]) -> NDArray[np.floating]:
@@ -64,26 +66,31 @@ class StatevectorQPU:
             ValueError: there are not as many angles as the ansatz has.
         """
         phi = np.ascontiguousarray(phi, np.float64)
-        if phi.shape != (self.ansatz.num_angles,):
-            raise ValueError(f"phi: got shape {phi.shape}, expected ({self.ansatz.num_angles},)")
+        if phi.shape != (self._num_angles,):
+            raise ValueError(f"phi: got shape {phi.shape}, expected ({self._num_angles},)")
         if self._phi is None or not np.array_equal(phi, self._phi):
             kernels.run(self._state, phi, self._program, threads=self._threads)
             self._phi = phi.copy()
         return self._state
 
-    def pullback(self, phi: NDArray[np.float64], cotangent: NDArray[np.floating]) -> NDArray[np.float64]:
+    def pullback(self, phi: NDArray[np.float64], cotangent: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sweep the circuit backwards, in place: the state is gone then, and is run again when asked for.
 
         Args:
             phi: radians, shape (P,), float64.
-            cotangent: λ = diag(g)·ψ, of the shape of ``state``; overwritten.
+            cotangent: g = ∂J/∂p of the first basis states, 0 for the rest, shape (at most 2^n,), float64.
 
         Returns:
-            2·Re⟨λ|(∂U_j)|ψ_before⟩ for every angle, shape (P,), float64.
+            Σ_i g_i ∂p_i/∂φ, shape (P,), float64.
         """
-        state, phi = self.state(phi), np.ascontiguousarray(phi, np.float64)
+        phi = np.ascontiguousarray(phi, np.float64)
+        state, count = self.state(phi), len(cotangent)
+        if self._cotangent is None:
+            self._cotangent = np.zeros_like(state)
+        np.multiply(state[:, :count], cotangent, out=self._cotangent[:, :count])
+        self._cotangent[:, count:] = 0.0
         self._phi = None
-        return kernels.sweep(state, cotangent, phi, self._program, threads=self._threads)
+        return kernels.sweep(state, self._cotangent, phi, self._program, threads=self._threads)
 
 
 class AerQPU:
