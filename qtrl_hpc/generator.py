@@ -121,9 +121,13 @@ class QuantumGenerator:
 
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
-        num_angles = self._qpu.ansatz.num_angles
-        phi = rng.uniform(-np.pi, np.pi, num_angles)
-        return Theta(np.concatenate([phi, mlp.initial_parameters(self._mapping.sizes, rng)]), num_angles)
+        return initial_Theta(self._qpu.ansatz.num_angles, self._mapping.sizes, rng)
+
+
+def initial_Theta(num_angles: int, mapping_sizes: tuple[int, ...], rng: np.random.Generator) -> Theta:
+    """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
+    phi = rng.uniform(-np.pi, np.pi, num_angles)
+    return Theta(np.concatenate([phi, mlp.initial_parameters(mapping_sizes, rng)]), num_angles)
 
 
 class ClassicalGenerator:

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -12,8 +13,13 @@ PACKAGES = ("numpy", "qiskit", "qiskit-aer", "numba", "torch", "gymnasium", "min
 
 def versions() -> dict[str, str]:
     """Return the versions of this package, of Python and of the libraries that results depend on."""
-    found = {"qtrl_hpc": qtrl_hpc.__version__, "python": platform.python_version()}
-    for package in PACKAGES:
+    return {"qtrl_hpc": qtrl_hpc.__version__, "python": platform.python_version(), **package_versions(PACKAGES)}
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the version of each package, or that it is not installed."""
+    found = {}
+    for package in packages:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc import mlp
 from qtrl_hpc.errors import UserError
-from qtrl_hpc.generator import Feature, Theta
+from qtrl_hpc.generator import Feature, Theta, initial_Theta
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.torch_circuit import TorchCircuit
 from qtrl_hpc.stopwatch import Stopwatch
@@ -89,9 +89,7 @@ class TorchGenerator:
 
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
-        num_angles = self._circuit.ansatz.num_angles
-        phi = rng.uniform(-np.pi, np.pi, num_angles)
-        return Theta(np.concatenate([phi, mlp.initial_parameters(self._mapping.sizes, rng)]), num_angles)
+        return initial_Theta(self._circuit.ansatz.num_angles, self._mapping.sizes, rng)
 
     def _x(self) -> torch.Tensor:
         """Return the features, shape (k,): ``Feature.forward``, in place as far as may be."""

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.bench.subjects import Circuit
 from qtrl_hpc.errors import one_line
+from qtrl_hpc.provenance import package_versions
 from qtrl_hpc.quantum.ansatz import UNCONTROLLED
 
 PACKAGES = ("pennylane", "pennylane-lightning", "torchquantum")
@@ -33,13 +33,7 @@ class Peer:
 
 def versions() -> dict[str, str]:
     """Return the version of each peer's package, or that it is not installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return package_versions(PACKAGES)
 
 
 def ready(peer: Peer, subject: Circuit, expected: NDArray[np.float64]) -> tuple[Gradient | None, str]:
