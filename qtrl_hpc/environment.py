@@ -10,6 +10,7 @@ import numpy as np
 from qtrl_hpc.config import EnvironmentConfig, PolicyConfig
 from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.policy import PolicySpec
+from qtrl_hpc.remembered_views import RememberedViews, can_remember
 
 MINIGRID_PREFIXES = ("MiniGrid-", "BabyAI-")
 
@@ -23,6 +24,7 @@ class Purpose(enum.IntEnum):
     EVALUATION_ACTIONS = 3
     EVALUATION_ENVIRONMENT = 4
     BOOTSTRAP = 5
+    FEATURES = 6
 
 
 def seed_sequence(seed: int, purpose: Purpose, agent: int = 0, episode: int = 0) -> np.random.SeedSequence:
@@ -45,17 +47,19 @@ def make_environment(env_id: str) -> gymnasium.Env:
     Raises:
         UserError: there is none of that name, or it cannot be made.
     """
-    if env_id.startswith(MINIGRID_PREFIXES):
+    is_grid = env_id.startswith(MINIGRID_PREFIXES)
+    if is_grid:
         import minigrid  # noqa: F401  (registers its environments)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            return gymnasium.make(env_id)
+            env = gymnasium.make(env_id)
     except Exception as error:  # an environment's own constructor may raise anything
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(
             f"--env-id: got {env_id!r}, expected an environment that Gymnasium can make ({reason})"
         ) from error
+    return RememberedViews(env) if is_grid and can_remember(env) else env
 
 
 def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: PolicyConfig) -> PolicySpec:
