@@ -328,8 +328,8 @@ def time_allreduce(world: World, files: Path, quick: bool, patience: float) -> d
 
 def buffer_size(checkpoint: Checkpoint) -> int:
     """Return the bytes of the one reduction of this run."""
-    seconds = dict.fromkeys(Stopwatch().seconds, 0.0)
-    return pack([checkpoint.state.Theta.vector], np.zeros((1, len(STATISTICS))), seconds, stop=False).nbytes
+    vector = checkpoint.state.Theta.vector
+    return pack([vector], np.zeros((1, len(STATISTICS))), Stopwatch(), size=vector.size, agents=1, stop=False).nbytes
 
 
 class Rows:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.config import Config
 from qtrl_hpc.episode import Actor, Player, RunningEpisodes, Trajectory
+from qtrl_hpc.fleet import Rows
 from qtrl_hpc.policy import PolicySpec, policy_layers
 from qtrl_hpc.reinforce import Baseline, Batch, advantages, discounted_returns, policy_gradient
 
@@ -34,38 +35,50 @@ class Agents:
         ]
         self._first_agent = first_agent
 
-    def play(self, theta: NDArray[np.float64], update: int) -> list[list[Trajectory]]:
+    def play(self, theta: NDArray[np.float64] | Rows, update: int) -> list[list[Trajectory]]:
         """Play each agent's episodes, or its steps, of one update.
 
         Args:
-            theta: the policy's weights, shape (k,), float64.
+            theta: the policy's weights, shape (k,), float64: the same for all, or for each agent its own, None for one
+                that sits the update out.
             update: its number counts the episodes, and so their random streams, where whole ones are played.
 
         Returns:
-            For each agent, its trajectories.
+            For each agent, its trajectories; nothing for one that sits out.
         """
-        actor = Actor(theta, self._spec)
+        if isinstance(theta, list):
+            self._before = self.running()
+            actors = [None if own is None else Actor(own, self._spec) for own in theta]
+        else:
+            actors = [Actor(theta, self._spec)] * len(self._players)
         steps, count = self._config.steps_per_update, self._config.episodes_per_update
         if steps is None:
             for player in self._players:
                 player.episode = update * count
-        return [[player.play(actor, steps) for _ in range(count)] for player in self._players]
+        return [
+            [player.play(actor, steps) for _ in range(count)] if actor else []
+            for player, actor in zip(self._players, actors, strict=True)
+        ]
 
     def reinforce(
-        self, trajectories: list[list[Trajectory]], theta: NDArray[np.float64], baseline: Baseline
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        self, trajectories: list[list[Trajectory]], theta: NDArray[np.float64] | Rows, baseline: Baseline
+    ) -> tuple[Rows, NDArray[np.float64]]:
         """Return each agent's policy gradient, averaged over its trajectories (Eq. 2), and its statistics.
 
-        Where the reduction need not be in agent order, one pass through the policy serves all the rank's agents.
+        Where agents have one theta and the reduction need not be in agent order, one pass through the policy serves all
+        the rank's agents.
 
         Args:
             trajectories: of ``play``.
-            theta: that was played, shape (k,), float64.
+            theta: that was played, as ``play`` took it.
             baseline: of the returns before this update.
 
         Returns:
-            ∂J/∂theta, shape (rows, k), and the sums of ``STATISTICS``, shape (rows, 7); rows = agents, or 1.
+            ∂J/∂theta, shape (k,), row by row, and the sums of ``STATISTICS``, shape (rows, 7); rows = agents, or 1. An
+            agent that sat out has None and zeros.
         """
+        if isinstance(theta, list):
+            return self._reinforce_each(trajectories, theta, baseline)
         layers = policy_layers(theta, self._spec)
         batches, statistics = map(list, zip(*(self._weigh(own, baseline) for own in trajectories), strict=True))
         if self._config.reduction == "allreduce":
@@ -73,7 +86,24 @@ class Agents:
         gradients, entropies = zip(
             *(policy_gradient(Batch.joined(rows), layers, self._spec, self._config) for rows in batches), strict=True
         )
-        return np.array(gradients), np.column_stack([statistics, entropies])
+        return list(gradients), np.column_stack([statistics, entropies])
+
+    def _reinforce_each(
+        self, trajectories: list[list[Trajectory]], thetas: Rows, baseline: Baseline
+    ) -> tuple[Rows, NDArray[np.float64]]:
+        gradients: Rows = [None] * len(thetas)
+        statistics = np.zeros((len(thetas), len(STATISTICS)))
+        for row, (own, theta) in enumerate(zip(trajectories, thetas, strict=True)):
+            if theta is not None:
+                batches, statistics[row, :-1] = self._weigh(own, baseline)
+                gradients[row], statistics[row, -1] = policy_gradient(
+                    Batch.joined(batches), policy_layers(theta, self._spec), self._spec, self._config
+                )
+        return gradients, statistics
+
+    def running_before(self) -> RunningEpisodes:
+        """Return where this rank's agents were before the last update that each played with a theta of its own."""
+        return self._before
 
     def running(self) -> RunningEpisodes:
         """Return where this rank's agents are in their episodes."""

@@ -12,6 +12,7 @@ from qtrl_hpc import files, hdf5
 from qtrl_hpc.config import Config
 from qtrl_hpc.episode import RunningEpisodes
 from qtrl_hpc.errors import UserError
+from qtrl_hpc.fleet import EXACT
 from qtrl_hpc.generator import Theta
 from qtrl_hpc.optimizer import OptimizerState
 from qtrl_hpc.policy import PolicySpec
@@ -76,6 +77,8 @@ class Checkpoint:
     policy_spec: PolicySpec
     num_agents: int
     world_size: int
+    theta_source: str = EXACT
+    """What generated theta: an exact circuit, or what measured QPU (docs/noise.md)."""
     running: RunningEpisodes | None = None
     """Of all agents; None where whole episodes are played (``steps_per_update``)."""
 
@@ -92,6 +95,7 @@ class Checkpoint:
                 "update": state.update,
                 "num_agents": self.num_agents,
                 "world_size": self.world_size,
+                "theta_source": self.theta_source,
                 "creator": "qtrl_hpc.train",
                 "versions": json.dumps(versions(), sort_keys=True),
             },
@@ -154,6 +158,9 @@ class Checkpoint:
                 policy_spec=spec,
                 num_agents=numbers["num_agents"],
                 world_size=numbers["world_size"],
+                theta_source=str(
+                    attributes.get("theta_source", EXACT)
+                ),  # not in those written before it was thought of
                 running=running,
             )
         except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:

@@ -17,6 +17,7 @@ import yaml
 from qtrl_hpc.config import TOPICS, Config
 from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError, one_line
 from qtrl_hpc.launcher import launched_rank
+from qtrl_hpc.noise import read_noise
 
 DEFAULT_PRESET = "tuned"
 
@@ -26,6 +27,8 @@ TYPE_WORDS = {
     str: "text",
     int | None: "a whole number or null",
     float | None: "a number or null",
+    bool: "true or false",
+    str | None: "text or null",
     tuple[int, ...]: "a list of whole numbers, as in [10,64,10]",
 }
 
@@ -137,9 +140,15 @@ def _config_parser(defaults: Config | None = None) -> Any:
         helps = {item.arg_name: item.description for item in parse_from_object(topic).params}
         for field in fields(topic):
             if field.name in topic.__annotations__:
+                flag = hints[field.name] is bool  # needs no value, though it takes one
+                kind = (
+                    {"action": jsonargparse.ActionYesNo(no_prefix="no-"), "nargs": "?"}
+                    if flag
+                    else {"type": hints[field.name]}
+                )
                 group.add_argument(
                     f"--{field.name.replace('_', '-')}",
-                    type=hints[field.name],
+                    **kind,
                     default=getattr(defaults or topic, field.name),
                     help=helps.get(field.name),
                 )
@@ -152,7 +161,7 @@ def _file_values(path: Path) -> dict[str, Any]:
         written = yaml.safe_load(path.read_text())
         if not isinstance(written, dict):
             raise UserError("expected a YAML file of lines KEY: VALUE")
-        _refuse_nulls(written)
+        _refuse_unnamed(written)
         values = _parse_values([f"--config={path}"])
         _build(values)
     except (UserError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -160,11 +169,12 @@ def _file_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def _refuse_nulls(written: dict[str, Any]) -> None:
-    """Refuse a key without a value, which jsonargparse does not name, where null is no value of that key."""
+def _refuse_unnamed(written: dict[str, Any]) -> None:
+    """Refuse what jsonargparse would without naming the key: no value where null is none of its values, no boolean."""
     hints = get_type_hints(Config)
     for name, value in written.items():
-        if value is None and name in hints and type(None) not in get_args(hints[name]):
+        empty = value is None and name in hints and type(None) not in get_args(hints[name])
+        if empty or (hints.get(name) is bool and not isinstance(value, bool)):
             raise UserError(f"--{name.replace('_', '-')}: got {value}, expected {_in_words(hints[name])}")
 
 
@@ -181,9 +191,19 @@ def _parse_values(argv: list[str]) -> dict[str, Any]:
 
 def _build(values: dict[str, Any]) -> Config:
     try:
+        if values.get("noise") is not None:
+            values = {**values, "noise": _noise(values["noise"])}
         return Config.from_dict(values)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def _noise(text: str) -> str:
+    """Return ``--noise`` with what its files hold in their place: a run keeps the numbers themselves."""
+    try:
+        return read_noise(text)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--noise: {one_line(error)}") from None
 
 
 def _non_empty_path(text: str) -> Path:
@@ -204,6 +224,8 @@ def _existing(path: Path, refusal: str) -> Path:
 
 def _our_words(message: str) -> str:
     """Return jsonargparse's message about a value, with the flag's name and what a person would call its type."""
+    if found := re.match(r"argument (--[\w-]+)/.*invalid _boolean_type value: (.*)", message):
+        return f"{found[1]}: got {found[2]}, expected {_in_words(bool)}"
     found = re.search(r'Parser key "(\w+)"', message)
     if not found or found[1] not in (hints := get_type_hints(Config)):
         return message

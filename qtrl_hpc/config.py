@@ -9,6 +9,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from qtrl_hpc.errors import UserError
+from qtrl_hpc.noise import noise_settings
+
+QPU_NAMES = ("aer", "statevector", "torch")
+BACKEND = "backend:"
+GRADIENTS = ("adjoint", "parameter-shift", "spsa", "surrogate")
 
 
 def _refuse(name: str, got: object, expected: str) -> None:
@@ -133,9 +138,9 @@ class GeneratorConfig(_Checked):
 class QpuConfig(_Checked):
     """What runs the circuit, and how it is differentiated."""
 
-    qpu: Literal["aer", "statevector", "torch"] = "aer"
-    """aer: Qiskit Aer's exact statevector simulator; statevector: our own, Numba's kernels on a CPU and torch on a GPU;
-    torch: our own with torch on either."""
+    qpu: str = "aer"
+    """aer: Qiskit Aer; statevector: our own, Numba's kernels on a CPU and torch on a GPU; torch: our own with torch on
+    either; backend:SPEC: a Qiskit back end, SPEC one of aer, generic, fake:NAME, ibm:NAME, MODULE:OBJECT."""
 
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the circuit and the mapping model are computed; cuda: each rank on a GPU by its number on its node."""
@@ -143,19 +148,75 @@ class QpuConfig(_Checked):
     precision: Literal["double", "single"] = "double"
     """Of the circuit and the mapping model; single halves the memory and, but for Aer, the time."""
 
-    gradient: Literal["adjoint", "parameter-shift"] = "adjoint"
-    """adjoint: one backward sweep; parameter-shift: two or four circuits an angle, as a device would need (slow)."""
+    gradient: Literal["adjoint", "parameter-shift", "spsa", "surrogate"] = "adjoint"
+    """adjoint: one backward sweep, for exact simulators; parameter-shift: two or four circuits an angle; spsa: two
+    circuits a direction; surrogate: measured probabilities forward, backward the ideal circuit's sweep."""
 
     threads: int = 1
     """Compute threads a rank: Aer, BLAS, OpenMP, and our kernels from 16 qubits on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("qpu", ("aer", "statevector", "torch"))
+        is_backend = isinstance(self.qpu, str) and self.qpu.startswith(BACKEND)
+        if not is_backend and self.qpu not in QPU_NAMES:
+            _refuse("qpu", self.qpu, f"one of {', '.join(QPU_NAMES)}, {BACKEND}SPEC")
         self._one_of("device", ("cpu", "cuda"))
         self._one_of("precision", ("double", "single"))
-        self._one_of("gradient", ("adjoint", "parameter-shift"))
+        self._one_of("gradient", GRADIENTS)
         self._positive_int("threads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementConfig(_Checked):
+    """QPUs that are measured, each agent's its own: shots, noise, gradients by circuits, and failures."""
+
+    shots: int | None = None
+    """S, runs of a circuit that its probabilities are counted from; null for exact probabilities."""
+    noise: str | None = None
+    """Of --qpu aer: a YAML file (docs/noise.md), fake:NAME for a fake back end of Qiskit's, or a list, one an agent."""
+    spsa_c: float = 0.1
+    """Radians of the first perturbation, c in c_k = c/(k+1)^gamma (gradient: spsa)."""
+    spsa_gamma: float = 0.101
+    """How the perturbation shrinks with the update k (gradient: spsa)."""
+    spsa_alpha: float = 0.0
+    """How the learning rate shrinks: times ((A+1)/(A+k+1))^alpha at update k; 0 for not at all (gradient: spsa)."""
+    spsa_stability: float = 0.0
+    """A of the learning rate's sequence (gradient: spsa)."""
+    spsa_directions: int = 1
+    """r, directions that an estimate is averaged over, two circuits each (gradient: spsa)."""
+    share_circuits: bool = False
+    """The agents share out the circuits of one gradient among their QPUs (gradient: parameter-shift)."""
+    qpu_retries: int = 3
+    """Further attempts at a job that fails; then its agent sits the update out."""
+    qpu_pause: float = 1.0
+    """Seconds before the first further attempt, twice as many before each next one."""
+    qpu_timeout: float | None = 3600.0
+    """Seconds after which an attempt on a back end counts as failed; null to wait for ever."""
+    quorum: float = 0.5
+    """Where fewer than this share of the agents deliver, the run stops with a checkpoint and exit code 75."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shots is not None:
+            self._positive_int("shots")
+        if self.noise is not None:
+            try:
+                noise_settings(self.noise)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"--noise: got {self.noise!r}, {error}") from None
+        self._number("spsa_c", 0.0, above=True)
+        self._number("spsa_gamma", 0.0)
+        self._number("spsa_alpha", 0.0)
+        self._number("spsa_stability", 0.0)
+        self._positive_int("spsa_directions")
+        if not isinstance(self.share_circuits, bool):
+            _refuse("share_circuits", self.share_circuits, "true or false")
+        if not _is_int(self.qpu_retries) or self.qpu_retries < 0:
+            _refuse("qpu_retries", self.qpu_retries, "a whole number of at least 0")
+        self._number("qpu_pause", 0.0)
+        if self.qpu_timeout is not None:
+            self._number("qpu_timeout", 0.0, above=True)
+        self._number("quorum", 0.0, 1.0, above=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +320,7 @@ TOPICS = (
     PolicyConfig,
     GeneratorConfig,
     QpuConfig,
+    MeasurementConfig,
     ReinforceConfig,
     OptimizerConfig,
     RunConfig,
@@ -266,11 +328,23 @@ TOPICS = (
 
 # May differ between a checkpoint and the run that resumes it: they say how far and where to compute, not what
 # (threads, device and, with an unordered reduction, agents_per_rank may change the order of sums, so the last bits).
-RESUMABLE_FIELDS = frozenset({"updates", "agents_per_rank", "checkpoint_every", "threads", "device"})
+RESUMABLE_FIELDS = frozenset(
+    {"updates", "agents_per_rank", "checkpoint_every", "threads", "device"}
+    | {"qpu_retries", "qpu_pause", "qpu_timeout", "quorum"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(EnvironmentConfig, PolicyConfig, GeneratorConfig, QpuConfig, ReinforceConfig, OptimizerConfig, RunConfig):
+class Config(
+    EnvironmentConfig,
+    PolicyConfig,
+    GeneratorConfig,
+    QpuConfig,
+    MeasurementConfig,
+    ReinforceConfig,
+    OptimizerConfig,
+    RunConfig,
+):
     """The whole configuration of a run. The number of ranks is not part of it."""
 
     def __post_init__(self) -> None:

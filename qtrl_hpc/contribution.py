@@ -6,36 +6,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.agents import STATISTICS
-from qtrl_hpc.stopwatch import PHASES
+from qtrl_hpc.fleet import Rows
+from qtrl_hpc.stopwatch import COUNTS, PHASES, Stopwatch
 
 # All phases but the reduction itself, which is not over when the buffer leaves.
 _TRAVELLING_PHASES = PHASES[:-1]
-_COLUMNS = (*STATISTICS, *_TRAVELLING_PHASES, "non_finite", "stop")
+_COLUMNS = (*STATISTICS, "delivered", *_TRAVELLING_PHASES, *COUNTS, "failed", "non_finite", "stop")
+_DELIVERED, _FIRST_OF_RANK = _COLUMNS.index("delivered"), _COLUMNS.index("delivered") + 1
 
 
 def pack(
-    d_Theta: list[NDArray[np.float64]],
+    d_Theta: Rows,
     statistics: NDArray[np.float64],
-    seconds: dict[str, float],
+    stopwatch: Stopwatch,
     *,
+    size: int,
+    agents: int,
+    failed: int = 0,
     stop: bool,
 ) -> NDArray[np.float64]:
-    """Return this rank's rows: gradient, statistics, seconds by phase, all-finite flag and stop flag.
+    """Return this rank's rows: gradient, statistics, seconds by phase, flags.
 
     Args:
-        d_Theta: ∂J/∂Theta, one a row, shape (P + l,), float64.
+        d_Theta: ∂J/∂Theta, one a row, shape (P + l,), float64; None where it was not delivered.
         statistics: of ``Agents.reinforce``, shape (rows, 7).
-        seconds: spent by this rank, by phase; they travel in its first row.
+        stopwatch: seconds by phase and counts of this rank; they travel in its first row.
+        size: P + l.
+        agents: of this rank; each row is the sum over as many.
+        failed: how many of them have a QPU that failed.
         stop: whether this rank was asked to stop.
 
     Returns:
         Shape (rows, P + l + columns), float64, contiguous.
     """
-    rows = np.zeros((len(d_Theta), d_Theta[0].size + len(_COLUMNS)))
-    rows[:, : -len(_COLUMNS)] = d_Theta
-    tail = rows[:, -len(_COLUMNS) :]
+    rows = np.zeros((len(d_Theta), size + len(_COLUMNS)))
+    tail = rows[:, size:]
     tail[:, : len(STATISTICS)] = statistics
-    tail[0, len(STATISTICS) : -2] = [seconds[phase] for phase in _TRAVELLING_PHASES]
+    for row, gradient in zip(rows, d_Theta, strict=True):
+        if gradient is not None:
+            row[:size] = gradient
+            row[size + _DELIVERED] = agents / len(d_Theta)
+    seconds = [stopwatch.seconds[phase] for phase in _TRAVELLING_PHASES]
+    tail[0, _FIRST_OF_RANK:-2] = [*seconds, *stopwatch.counts.values(), failed]
     tail[:, -2] = ~np.isfinite(rows).all(axis=1)
     tail[0, -1] = stop
     return rows

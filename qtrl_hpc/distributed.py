@@ -3,6 +3,7 @@
 Nothing here pickles: what travels is float64 buffers and UTF-8 text.
 """
 
+import json
 import os
 import sys
 import time
@@ -69,6 +70,11 @@ class World:
         self._comm.Allgatherv(sent, [received, counts])
         pieces = np.split(received, np.cumsum(counts)[:-1])
         return [piece.tobytes().decode(errors="surrogateescape") for piece in pieces]
+
+    def gather_items(self, items: dict[int, str]) -> dict[int, str]:
+        """Return the numbered texts of all ranks together, on every rank. Collective: all ranks."""
+        own = json.dumps({str(number): text for number, text in items.items()})
+        return {int(number): text for each in self.gather_text(own) for number, text in json.loads(each).items()}
 
     def agree(self, step: Callable[[], T]) -> T:
         """Run a step that may refuse its input; where one rank refuses, all do. Collective: all ranks.

@@ -25,19 +25,25 @@ class Purpose(enum.IntEnum):
     EVALUATION_ENVIRONMENT = 4
     BOOTSTRAP = 5
     FEATURES = 6
+    SHOTS = 10
+    PERTURBATIONS = 11
+    NOISE = 12
+    POLICY_SHOTS = 13
 
 
-def seed_sequence(seed: int, purpose: Purpose, agent: int = 0, episode: int = 0) -> np.random.SeedSequence:
-    """Return the random stream of one purpose, agent and episode.
+def seed_sequence(
+    seed: int, purpose: Purpose, agent: int = 0, episode: int = 0, *further: int
+) -> np.random.SeedSequence:
+    """Return the random stream of one purpose, agent and episode (or update, and its job).
 
     Streams are counted, not continued: no generator's state lives from one update to the next, so an agent plays the
     same episode on whatever rank it is, and a resumed run needs the update's number alone.
     """
-    return np.random.SeedSequence(seed, spawn_key=(int(purpose), agent, episode))
+    return np.random.SeedSequence(seed, spawn_key=(int(purpose), agent, episode, *further))
 
 
 def reset_seed(sequence: np.random.SeedSequence) -> int:
-    """Return the number to give to ``env.reset(seed=…)``."""
+    """Return the number to give to ``env.reset(seed=…)``, or to a simulator."""
     return int(sequence.generate_state(1)[0])
 
 

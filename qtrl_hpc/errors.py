@@ -17,3 +17,7 @@ def one_line(error: BaseException) -> str:
 
 class TrainingError(RuntimeError):
     """Training cannot go on, as every rank knows: a gradient is not finite, or replicas differ. Exit code 1."""
+
+
+class QpuError(Exception):
+    """A QPU gave no result that can be used, however often it was asked: its agent sits the update out."""

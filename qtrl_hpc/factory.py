@@ -1,16 +1,18 @@
 """Configuration -> generator."""
 
 import os
+from pathlib import Path
 
 import numba
 
-from qtrl_hpc.config import Config
+from qtrl_hpc.config import BACKEND, Config
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.generator import ClassicalGenerator, Feature, Generator, QuantumGenerator
-from qtrl_hpc.mapping import make_mapping
+from qtrl_hpc.mapping import Mapping, make_mapping
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.quantum import kernels
 from qtrl_hpc.quantum.adjoint import AdjointGradient
+from qtrl_hpc.quantum.aer import gpu_is_supported
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import DTYPES, QPUS
 from qtrl_hpc.quantum.shift import ParameterShiftGradient
@@ -41,7 +43,7 @@ def make_generator(
         return ClassicalGenerator(spec.sizes)
     num_qubits = num_qubits_for(spec.num_parameters)
     ansatz = Ansatz(num_qubits=num_qubits, num_layers=config.layers)
-    feature = Feature(a=config.feature_a, b=config.feature_b, c=config.feature_c)
+    feature = feature_of(config)
     if uses_torch(config):
         return _make_torch_generator(config, spec.num_parameters, ansatz, feature, stopwatch, node_rank)
     dtype = DTYPES[config.precision]
@@ -50,25 +52,63 @@ def make_generator(
     needed = (statevectors * 2 * dtype().itemsize << num_qubits) + 8 * 8 * spec.num_parameters
     _check_memory(num_qubits, spec.num_parameters, needed)
     _check_threads(ansatz, config.threads)
-    qpu = QPUS[config.qpu](ansatz, precision=config.precision, threads=config.threads)
+    qpu = QPUS[config.qpu](ansatz, precision=config.precision, threads=config.threads, **aer_gpu(config, node_rank))
     gradient = (
         AdjointGradient(qpu, precision=config.precision, threads=config.threads)
         if config.gradient == "adjoint"
         else ParameterShiftGradient(qpu)
     )
-    mapping = make_mapping(
-        num_qubits=num_qubits,
+    return QuantumGenerator(qpu, gradient, feature, mapping_of(config, spec), stopwatch)
+
+
+def feature_of(config: Config) -> Feature:
+    """Return the feature of a basis state."""
+    return Feature(a=config.feature_a, b=config.feature_b, c=config.feature_c)
+
+
+def mapping_of(config: Config, spec: PolicySpec) -> Mapping:
+    """Return the mapping model on the k rows of a policy."""
+    return make_mapping(
+        num_qubits=num_qubits_for(spec.num_parameters),
         num_rows=spec.num_parameters,
         hidden_sizes=config.mapping_hidden_sizes,
         activation=config.mapping_activation,
-        dtype=dtype,
+        dtype=DTYPES[config.precision],
     )
-    return QuantumGenerator(qpu, gradient, feature, mapping, stopwatch)
+
+
+def measures(config: Config) -> bool:
+    """Return whether each agent measures a QPU of its own, so that agents' thetas or gradients differ."""
+    return (
+        config.shots is not None
+        or config.noise is not None
+        or config.qpu.startswith(BACKEND)
+        or config.gradient in ("spsa", "surrogate")
+        or config.share_circuits
+    )
+
+
+def aer_gpu(config: Config, node_rank: int) -> dict[str, int]:
+    """Return the GPU that a rank's Aer computes on, by the rank's number on its node; nothing for any other QPU.
+
+    Raises:
+        UserError: the Aer that is installed has no GPU.
+    """
+    if config.qpu != "aer" or config.device != "cuda":
+        return {}
+    if not gpu_is_supported():
+        raise UserError(
+            "--device: got 'cuda', expected cpu with --qpu aer, or qiskit-aer-gpu in qiskit-aer's place and a GPU, or "
+            "--qpu statevector or torch, which run on a GPU by torch"
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    present = list(Path("/proc/driver/nvidia/gpus").glob("*")) if visible is None else visible.split(",")
+    return {"gpu": node_rank % max(1, len(present))}
 
 
 def uses_torch(config: Config) -> bool:
     """Return whether circuit and mapping model run on torch."""
-    return config.policy == "quantum" and (config.qpu == "torch" or config.device == "cuda")
+    return config.policy == "quantum" and (config.qpu == "torch" or (config.device == "cuda" and config.qpu != "aer"))
 
 
 def _make_torch_generator(
@@ -100,6 +140,10 @@ def _make_torch_generator(
 
 def _check_choices(config: Config) -> None:
     """Refuse what does not go together, rather than ignore one of the flags."""
+    if measures(config):
+        raise UserError(
+            "--shots, --noise, --qpu, --gradient: got QPUs that are measured, expected an exact one: one for all agents"
+        )
     if config.policy == "classical":
         for flag, got, expected in (("device", config.device, "cpu"), ("precision", config.precision, "double")):
             if got != expected:
@@ -107,11 +151,6 @@ def _check_choices(config: Config) -> None:
                     f"--{flag}: got {got!r}, expected {expected} with --policy classical, which has no circuit"
                 )
         return
-    if config.device == "cuda" and config.qpu == "aer":
-        raise UserError(
-            "--device: got 'cuda', expected cpu with --qpu aer, or --qpu statevector or torch, which run on a GPU "
-            "(Aer on a GPU is not built yet)"
-        )
     if config.gradient != "adjoint" and uses_torch(config):
         raise UserError(f"--gradient: got {config.gradient!r}, expected adjoint with --qpu torch or --device cuda")
 
@@ -155,7 +194,7 @@ def describe(config: Config, spec: PolicySpec, num_trained: int, node_rank: int 
         return f"{policy}, trained directly"
     num_qubits = num_qubits_for(spec.num_parameters)
     ansatz = Ansatz(num_qubits=num_qubits, num_layers=config.layers)
-    simulator: str = config.qpu
+    simulator: str = config.qpu if config.qpu != "aer" or config.device == "cpu" else "aer on a GPU"
     if uses_torch(config):
         from qtrl_hpc.torch_generator import choose_device, device_name
 

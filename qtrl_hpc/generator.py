@@ -96,9 +96,13 @@ class QuantumGenerator:
 
     def __call__(self, Theta: Theta) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64 (METHOD steps 1 to 5)."""
-        self._Theta = Theta
         with self._stopwatch("circuit"):
             probabilities = self._qpu.probabilities(Theta.phi)
+        return self.from_probabilities(Theta, probabilities)
+
+    def from_probabilities(self, Theta: Theta, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return theta, shape (k,), float64, from probabilities at its angles, shape (2^n,) (METHOD steps 3 to 5)."""
+        self._Theta = Theta
         with self._stopwatch("mapping"):
             self._probabilities = probabilities[: self._mapping.num_rows]
             x = self._feature.forward(self._probabilities, self._qpu.ansatz.num_qubits)
@@ -115,9 +119,18 @@ class QuantumGenerator:
             ∂J/∂φ then ∂J/∂β, shape (P + l,), float64.
         """
         with self._stopwatch("gradient"):
-            d_beta, d_x = self._mapping.pullback(self._Theta.beta, d_theta - d_theta.mean())
-            d_p = self._feature.pullback(self._probabilities, self._qpu.ansatz.num_qubits, d_x)
+            d_p, d_beta = self.cotangents(d_theta)
             return np.concatenate([self._gradient(self._Theta.phi, d_p), d_beta])
+
+    @property
+    def num_rows(self) -> int:
+        """Return k."""
+        return self._mapping.num_rows
+
+    def cotangents(self, d_theta: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return ∂J/∂p of the first k probabilities and ∂J/∂β at the last call, shapes (k,) and (l,)."""
+        d_beta, d_x = self._mapping.pullback(self._Theta.beta, d_theta - d_theta.mean())
+        return self._feature.pullback(self._probabilities, self._qpu.ansatz.num_qubits, d_x), d_beta
 
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""

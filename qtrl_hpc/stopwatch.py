@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PHASES = ("circuit", "mapping", "episode", "gradient", "waiting", "reduction")
+COUNTS = ("circuits", "retries")
 
 
 class Stopwatch:
-    """Add up seconds by phase between two readings."""
+    """Add up seconds by phase, and what QPUs that are measured were asked for, between two readings."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.counts = dict.fromkeys(COUNTS, 0)
         self._start = time.perf_counter()
 
     @contextmanager
@@ -23,9 +25,14 @@ class Stopwatch:
         finally:
             self.seconds[phase] += time.perf_counter() - start
 
+    def count(self, what: str, number: int) -> None:
+        """Add to one of ``COUNTS``."""
+        self.counts[what] += number
+
     def restart(self) -> None:
-        """Set every phase and the total to zero."""
+        """Set every phase, every count and the total to zero."""
         self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.counts = dict.fromkeys(COUNTS, 0)
         self._start = time.perf_counter()
 
     @property

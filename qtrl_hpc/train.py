@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,7 +20,9 @@ from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
 from qtrl_hpc.episode import RunningEpisodes
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, TrainingError
-from qtrl_hpc.factory import describe, make_generator
+from qtrl_hpc.factory import describe, measures
+from qtrl_hpc.fleet import Fleet, Rows, as_fleet
+from qtrl_hpc.fleet_factory import describe_measurement, make_fleet
 from qtrl_hpc.generator import Generator, Theta
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.optimizer import OptimizerState, ascend
@@ -28,7 +31,7 @@ from qtrl_hpc.recorder import Recorder
 from qtrl_hpc.reinforce import Baseline
 from qtrl_hpc.run_directory import RunDirectory
 from qtrl_hpc.stop import StopRequest
-from qtrl_hpc.stopwatch import PHASES, Stopwatch
+from qtrl_hpc.stopwatch import COUNTS, PHASES, Stopwatch
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -65,23 +68,34 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
     threadpool_limits(config.threads)
     environments = world.agree(lambda: [make_environment(config.env_id) for _ in range(config.agents_per_rank)])
     spec = world.agree(lambda: policy_spec(environments[0], config, config))
-    generator = world.agree(lambda: make_generator(config, spec, stopwatch, world.node_rank))
-    agents = Agents(config, spec, environments, first_agent=world.rank * config.agents_per_rank)
-    state = initial_state(generator, config)
+    first_agent, num_agents = world.rank * config.agents_per_rank, world.size * config.agents_per_rank
+    fleet = world.agree(
+        lambda: make_fleet(
+            config,
+            spec,
+            stopwatch,
+            first_agent=first_agent,
+            num_agents=num_agents,
+            node_rank=world.node_rank,
+            add=lambda rows: world.sum(rows, ordered=config.reduction == "ordered"),
+        )
+    )
+    agents = Agents(config, spec, environments, first_agent=first_agent)
+    state = initial_state(fleet, config)
     directory = world.agree(lambda: RunDirectory(options.run_dir, resume=options.resume) if world.rank == 0 else None)
     state, running = world.agree(lambda: _starting_point(world, options, directory, spec, state))
     state = _same_everywhere(world, state)
     if config.steps_per_update is not None:
-        running = _resume_episodes(world, agents, running or RunningEpisodes.none(world.size * config.agents_per_rank))
+        running = _resume_episodes(world, agents, running or RunningEpisodes.none(num_agents))
     if directory:
         _introduce(world, options, directory, spec, state)
-    _load_kernels(world, generator, state.Theta)
+    _load_kernels(world, fleet, state.Theta)
     recorder = Recorder(directory, state.update, config.updates) if directory else None
     if recorder and not options.resume:
-        recorder.checkpoint(_checkpoint(world, config, spec, generator, state, running))
+        recorder.checkpoint(_checkpoint(world, config, spec, fleet, state, running))
     # What is not finite is looked for, and named, by run_updates: NumPy need not warn of it.
     with recorder or nullcontext(), np.errstate(over="ignore", invalid="ignore"):
-        state = run_updates(world, config, spec, generator, agents, state, stop, stopwatch, recorder)
+        state = run_updates(world, config, spec, fleet, agents, state, stop, stopwatch, recorder)
     done = state.update >= config.updates
     if recorder:
         command = f"the same command with --run-dir {options.run_dir} --resume"
@@ -93,49 +107,51 @@ def run_updates(
     world: World,
     config: Config,
     spec: PolicySpec,
-    generator: Generator,
+    generator: Generator | Fleet,
     agents: Agents,
     state: TrainingState,
     stop: StopRequest,
     stopwatch: Stopwatch,
     recorder: Recorder | None,
 ) -> TrainingState:
-    """Make updates until they are done or a rank was asked to stop. Collective: all ranks.
+    """Make updates until they are done or a rank was asked to stop, or too few QPUs deliver. Collective: all ranks.
 
     Returns:
         The state after the last update, which a checkpoint holds.
     """
+    fleet, num_agents = as_fleet(generator), world.size * config.agents_per_rank
     while state.update < config.updates:
         stopwatch.restart()
-        theta = generator(state.Theta)  # one circuit execution per update
+        theta = fleet(state.Theta, state.update)  # one circuit execution per update; one an agent where they measure
         with stopwatch("episode"):
             trajectories = agents.play(theta, state.update)
         with stopwatch("gradient"):
             d_theta, statistics = agents.reinforce(trajectories, theta, state.baseline)  # Eq. 1 and 2
-        d_Theta = [generator.pullback(row) for row in d_theta]  # Eq. 3 and 4
+        d_Theta = fleet.pullback(d_theta)  # Eq. 3 and 4
         with stopwatch("waiting"):
             world.barrier()
-        rows = pack(d_Theta, statistics, stopwatch.seconds, stop=stop.received is not None)
+        rows = _contribution(config, state, d_Theta, statistics, fleet, stopwatch, stop)
         with stopwatch("reduction"):
             total = Total(world.sum(rows, ordered=config.reduction == "ordered"))  # the one Allreduce
         _check_finite(world, rows, total, state.update)
-        state = step(state, total, config, num_agents=world.size * config.agents_per_rank)  # Eq. 5
+        failures = world.gather_items(fleet.failures) if total["failed"] else {}
+        if total["delivered"] < config.quorum * num_agents:
+            return _stop_without_quorum(world, config, spec, fleet, agents, state, recorder, total, failures)
+        state = step(state, total, config, num_agents=int(total["delivered"]))  # Eq. 5
         if not state.is_finite():
             raise TrainingError(f"update {state.update}: the step makes Theta overflow; try a smaller --learning-rate")
         stopping = total["stop"] > 0
         if recorder:
-            recorder.update(_metrics_row(world, config, state, total, stopwatch))
+            recorder.update(_metrics_row(world, config, state, total, stopwatch, failures))
         if stopping or state.update % config.checkpoint_every == 0 or state.update == config.updates:
-            world.check_same(state.digest(), f"the state after update {state.update}")
-            running = _running_episodes(world, agents) if config.steps_per_update is not None else None
-            if recorder:
-                recorder.checkpoint(_checkpoint(world, config, spec, generator, state, running))
+            running = agents.running() if config.steps_per_update is not None else None
+            _save(world, config, spec, fleet, state, running, recorder)
         if stopping:
             break
     return state
 
 
-def initial_state(generator: Generator, config: Config) -> TrainingState:
+def initial_state(generator: Generator | Fleet, config: Config) -> TrainingState:
     """Return the state before the first update, which the seed alone decides."""
     Theta_ = generator.initial(np.random.default_rng(seed_sequence(config.seed, Purpose.INITIAL)))
     return TrainingState(
@@ -150,8 +166,10 @@ def step(state: TrainingState, total: Total, config: Config, num_agents: int) ->
         state: before.
         total: the sum over all agents.
         config: of the run.
-        num_agents: N.
+        num_agents: N, those that delivered.
     """
+    if config.gradient == "spsa" and config.spsa_alpha:
+        config = replace(config, learning_rate=config.learning_rate * step_gain(config, state.update))
     vector, optimizer = ascend(state.Theta.vector, total.gradient / num_agents, state.optimizer, config)
     return TrainingState(
         update=state.update + 1,
@@ -161,6 +179,78 @@ def step(state: TrainingState, total: Total, config: Config, num_agents: int) ->
             total["steps"], total["return"], total["squared_return"], config.baseline_decay
         ),
     )
+
+
+def step_gain(config: Config, update: int) -> float:
+    """Return what SPSA's gain sequence makes of the learning rate: a_k/a_0 = ((A + 1)/(A + k + 1))^alpha."""
+    return ((config.spsa_stability + 1.0) / (config.spsa_stability + update + 1.0)) ** config.spsa_alpha
+
+
+def _contribution(
+    config: Config,
+    state: TrainingState,
+    d_Theta: Rows,
+    statistics: np.ndarray,
+    fleet: Fleet,
+    stopwatch: Stopwatch,
+    stop: StopRequest,
+) -> np.ndarray:
+    """Return what this rank puts into the one reduction."""
+    return pack(
+        d_Theta,
+        statistics,
+        stopwatch,
+        size=state.Theta.vector.size,
+        agents=config.agents_per_rank,
+        failed=len(fleet.failures),
+        stop=stop.received is not None,
+    )
+
+
+def _save(
+    world: World,
+    config: Config,
+    spec: PolicySpec,
+    fleet: Fleet,
+    state: TrainingState,
+    running: RunningEpisodes | None,
+    recorder: Recorder | None,
+) -> None:
+    """Write a checkpoint on rank 0, if ranks hold the same state; ``running`` is this rank's. Collective: all ranks."""
+    world.check_same(state.digest(), f"the state after update {state.update}")
+    if running is not None:
+        running = RunningEpisodes(*map(world.gather_numbers, running))
+    if recorder:
+        recorder.checkpoint(_checkpoint(world, config, spec, fleet, state, running))
+
+
+def _stop_without_quorum(
+    world: World,
+    config: Config,
+    spec: PolicySpec,
+    fleet: Fleet,
+    agents: Agents,
+    state: TrainingState,
+    recorder: Recorder | None,
+    total: Total,
+    failures: dict[int, str],
+) -> TrainingState:
+    """Save the state as it was before an update that too few agents delivered, and say so. Collective: all ranks.
+
+    A resumed run makes that update anew, so agents are saved where they were before it too.
+    """
+    running = agents.running_before() if config.steps_per_update is not None else None
+    _save(world, config, spec, fleet, state, running, recorder)
+    if world.rank == 0:
+        num_agents = world.size * config.agents_per_rank
+        reasons = "; ".join(f"agent {agent}: {reason}" for agent, reason in sorted(failures.items()))
+        print(
+            f"stopped: update {state.update + 1} was delivered by {int(total['delivered'])} of {num_agents} agents, "
+            f"expected at least --quorum {config.quorum:g} of them ({reasons})",
+            file=sys.stderr,
+            flush=True,
+        )
+    return state
 
 
 def _starting_point(
@@ -189,16 +279,11 @@ def _resume_episodes(world: World, agents: Agents, running: RunningEpisodes) -> 
     return running
 
 
-def _running_episodes(world: World, agents: Agents) -> RunningEpisodes:
-    """Return on rank 0 where all agents are in their episodes. Collective: all ranks."""
-    return RunningEpisodes(*map(world.gather_numbers, agents.running()))
-
-
-def _load_kernels(world: World, generator: Generator, Theta: Theta) -> None:
+def _load_kernels(world: World, fleet: Fleet, Theta: Theta) -> None:
     """Let one rank compile kernels that are not on disk yet, and the others load them. Collective: all ranks."""
 
     def load() -> None:
-        generator.pullback(np.zeros_like(generator(Theta)))
+        fleet.warm_up(Theta)
 
     if any(world.gather_text("" if jit.keeps_kernels() else "not kept")):
         if world.rank == 0:
@@ -230,10 +315,19 @@ def _check_finite(world: World, rows: np.ndarray, total: Total, update: int) -> 
 
 
 def _metrics_row(
-    world: World, config: Config, state: TrainingState, total: Total, stopwatch: Stopwatch
+    world: World,
+    config: Config,
+    state: TrainingState,
+    total: Total,
+    stopwatch: Stopwatch,
+    failures: dict[int, str],
 ) -> dict[str, Any]:
     """Return one line of ``metrics.jsonl``; seconds are means over ranks, of the reduction rank 0's."""
-    num_agents = world.size * config.agents_per_rank
+    measured = {
+        "delivered": int(total["delivered"]),
+        "qpu_failures": {str(agent): reason for agent, reason in sorted(failures.items())},
+        **{name: int(total[name]) for name in COUNTS},
+    }
     seconds = {f"seconds_{phase}": total[phase] / world.size for phase in PHASES[:-1]}
     return {
         "update": state.update,
@@ -242,7 +336,8 @@ def _metrics_row(
         "reward_mean": total.mean("reward", "episodes"),
         "episode_length_mean": total.mean("length", "episodes"),
         "entropy_mean": total.mean("entropy", "steps"),
-        "grad_norm": float(np.linalg.norm(total.gradient)) / num_agents,
+        "grad_norm": float(np.linalg.norm(total.gradient)) / int(total["delivered"]),
+        **(measured if measures(config) else {}),
         "seconds": stopwatch.total,
         **seconds,
         "seconds_reduction": stopwatch.seconds["reduction"],
@@ -253,13 +348,15 @@ def _checkpoint(
     world: World,
     config: Config,
     spec: PolicySpec,
-    generator: Generator,
+    fleet: Fleet,
     state: TrainingState,
     running: RunningEpisodes | None,
 ) -> Checkpoint:
+    theta, source = fleet.policy(state.Theta, state.update)
     return Checkpoint(
         state=state,
-        theta=generator(state.Theta),
+        theta=theta,
+        theta_source=source,
         config=config,
         policy_spec=spec,
         num_agents=world.size * config.agents_per_rank,
@@ -278,6 +375,7 @@ def _introduce(
     lines = [
         f"agents    {num_agents} on {world.size} rank(s), {config.env_id}, {spec.num_actions} actions",
         *describe(config, spec, state.Theta.vector.size, world.node_rank).splitlines(),
+        *describe_measurement(config, spec),
         f"run       {directory.path}, from update {state.update} to {config.updates}",
     ]
     print("\n  ".join([f"qtrl_hpc {qtrl_hpc.__version__}", *lines]), flush=True)

@@ -72,7 +72,7 @@ def test_standardised_is_over_the_window():
     returns = np.array([27.5, 35, 30, 22, 24])
     advantage = (returns - returns.mean()) / (returns.std(ddof=1) + 1e-6)
     push = (np.eye(2)[window.actions] - 0.5) * advantage[:, None] / 5
-    np.testing.assert_allclose(agents.reinforce(trajectories, theta, SEEN)[0][0, 2:], push.sum(axis=0), atol=1e-12)
+    np.testing.assert_allclose(agents.reinforce(trajectories, theta, SEEN)[0][0][2:], push.sum(axis=0), atol=1e-12)
 
 
 def test_update_in_which_no_episode_ends():

@@ -36,6 +36,21 @@ FIELDS = {
     "device": ("cuda", [*NAME, "cuda:0"]),
     "precision": ("single", NAME),
     "gradient": ("parameter-shift", NAME),
+    "shots": (8192, [*NOT_INT, 0, -1]),
+    "noise": (
+        '{"two_qubit_rate": 0.003}',
+        ["", "noise.yaml", 3, True, '{"rate": 0.1}', '{"one_qubit_rate": 1.5}', "[1]"],
+    ),
+    "spsa_c": (0.2, [*NUMBER, 0, -0.1]),
+    "spsa_gamma": (0.0, [*NUMBER, -0.1]),
+    "spsa_alpha": (0.602, [*NUMBER, -0.1]),
+    "spsa_stability": (10, [*NUMBER, -1]),
+    "spsa_directions": (4, COUNT),
+    "share_circuits": (True, [None, 1, 0, "yes", "true", [True]]),
+    "qpu_retries": (0, [*NOT_INT, None, -1]),
+    "qpu_pause": (0, [*NUMBER, -1.0]),
+    "qpu_timeout": (None, [*NOT_NUMBER, 0, -1.0]),
+    "quorum": (1, [*NUMBER, 0, -0.5, 1.01]),
     "threads": (2, COUNT),
     "gamma": (0, [*NUMBER, -0.01, 1.01]),
     "advantage": ("return", NAME),
@@ -127,7 +142,8 @@ def test_config_is_frozen():
 def test_resume_with_another_value(name):
     """Only what changes none of the bits may differ; anything else is refused by its flag and both values."""
     ours, saved = Config(**{name: GOOD[name]}), Config()
-    if name in ("updates", "agents_per_rank", "checkpoint_every", "threads", "device"):
+    where_and_how_long = ("updates", "agents_per_rank", "checkpoint_every", "threads", "device")
+    if name in (*where_and_how_long, "qpu_retries", "qpu_pause", "qpu_timeout", "quorum"):
         assert name in RESUMABLE_FIELDS
         ours.check_resumes(saved, "run/checkpoint.h5")
     else:

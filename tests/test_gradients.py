@@ -84,9 +84,9 @@ def test_parameter_shift_runs_two_circuits_a_u3_angle_and_four_a_controlled_one(
         def __init__(self, qpu):
             self.qpu, self.ansatz, self.runs = qpu, qpu.ansatz, 0
 
-        def probabilities(self, phi):
-            self.runs += 1
-            return self.qpu.probabilities(phi)
+        def jobs(self, phis):
+            self.runs += len(phis)
+            return self.qpu.jobs(phis)
 
     qpu = Counting(make("statevector", 3, 2))
     phi, cotangent = random_problem(3, 2)

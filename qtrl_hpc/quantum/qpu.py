@@ -1,12 +1,13 @@
 """What a QPU is: angles in, probabilities out. Two exact simulators: Qiskit Aer, and our own kernels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.quantum import kernels
+from qtrl_hpc.quantum.aer import AerProgram, make_simulator
 from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
 from qtrl_hpc.quantum.program import compile_ansatz
 
@@ -27,6 +28,17 @@ class QPU(Protocol):
 
         Returns:
             p_i = |⟨i|ψ(phi)⟩|², shape (2^n,), float64, summing to 1; index = Qiskit's, qubit 0 least significant.
+        """
+        ...
+
+    def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+        """Run the circuit with each row of angles, in as few jobs as the QPU takes.
+
+        Args:
+            phis: radians, shape (m, P), float64.
+
+        Yields:
+            The probabilities of the rows of one job after another, shape (rows, 2^n), float64.
         """
         ...
 
@@ -54,6 +66,11 @@ class StatevectorQPU:
         self._phi = None
         state = self.state(phi)[:, : self._num_amplitudes]
         return np.einsum("ci,ci->i", state, state, dtype=np.float64)
+
+    def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+        """Run many circuits, one after another (see ``QPU.jobs``)."""
+        for phi in phis:
+            yield self.probabilities(phi)[None]
 
     def state(self, phi: NDArray[np.float64]) -> NDArray[np.floating]:
         """Return the amplitudes, running the circuit unless the last run was of the same angles.
@@ -96,36 +113,36 @@ class StatevectorQPU:
 class AerQPU:
     """Simulate the circuit with Qiskit Aer's exact statevector method.
 
-    The circuit is built and assembled once; a run binds its angles by Aer's own parameter table. ``AerSimulator.run``
-    would assemble the circuit again at each call, which costs more than the simulation itself (docs/architecture.md).
+    Args:
+        ansatz: the circuit.
+        precision: of the amplitudes.
+        threads: of Aer.
+        gpu: number of the GPU to compute on; None for the CPU.
     """
 
-    def __init__(self, ansatz: Ansatz, *, precision: Precision = "double", threads: int = 1) -> None:
+    def __init__(
+        self, ansatz: Ansatz, *, precision: Precision = "double", threads: int = 1, gpu: int | None = None
+    ) -> None:
         from qiskit.circuit import ParameterVector
-        from qiskit_aer import AerSimulator
-        from qiskit_aer.backends.aer_compiler import assemble_circuits
 
         self.ansatz = ansatz
         # Fusion merges gates into larger matrices first: for gates of one and two qubits it only costs time.
-        self._simulator = AerSimulator(
-            method="statevector", precision=precision, max_parallel_threads=threads, fusion_enable=False
+        simulator = make_simulator(
+            method="statevector", precision=precision, threads=threads, gpu=gpu, fusion_enable=False
         )
-        self._circuit = qiskit_circuit(ansatz, list(ParameterVector("phi", ansatz.num_angles)))
-        self._circuit.save_probabilities()
-        self._assembled, _ = assemble_circuits([self._circuit])
-        # (instruction, which of its parameters) in circuit order. CUGate's fourth, gamma, stays 0.
-        self._slots = [(gate, angle) for gate in range(len(ansatz.targets)) for angle in range(3)]
+        angles = list(ParameterVector("phi", ansatz.num_angles))
+        circuit = qiskit_circuit(ansatz, angles)
+        circuit.save_probabilities()  # Aer's, known to circuits since make_simulator has imported it
+        self._program = AerProgram(circuit, angles, simulator)
 
     def probabilities(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Run the circuit once (see ``QPU.probabilities``)."""
-        from qiskit_aer.backends.aer_compiler import generate_aer_config
+        [found] = self._program.probabilities(phi[None])
+        return found[0]
 
-        bindings = [[slot, [angle]] for slot, angle in zip(self._slots, phi.tolist(), strict=True)]
-        config = generate_aer_config([self._circuit], self._simulator.options, shots=1, parameterizations=[bindings])
-        output = self._simulator._execute_circuits(self._assembled, None, config)
-        if not output["success"]:
-            raise RuntimeError(f"Qiskit Aer failed: {output['results'][0].get('status', output.get('status'))}")
-        return np.asarray(output["results"][0]["data"]["probabilities"], np.float64)
+    def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+        """Run many circuits (see ``QPU.jobs``)."""
+        return self._program.probabilities(phis)
 
 
 def qiskit_circuit(ansatz: Ansatz, angles: list) -> "QuantumCircuit":  # type: ignore[name-defined]  # noqa: F821

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.quantum.ansatz import ANGLES_PER_GATE, UNCONTROLLED
+from qtrl_hpc.quantum.ansatz import ANGLES_PER_GATE, UNCONTROLLED, Ansatz
 from qtrl_hpc.quantum.qpu import QPU
 
 # f(x) = A cos(x) + B sin(x) + C: two evaluations.
@@ -16,12 +16,13 @@ FOUR_TERMS = ((np.pi / 2, _C_PLUS), (-np.pi / 2, -_C_PLUS), (3 * np.pi / 2, -_C_
 class ParameterShiftGradient:
     """Pull a cotangent of the probabilities back to the angles by running shifted circuits.
 
-    ∂f/∂φ_j = Σ_s c_s f(φ + s·e_j): two terms for an angle of a U3, four for an angle of a controlled-U3.
+    ∂f/∂φ_j = Σ_s c_s f(φ + s·e_j): two terms for an angle of a U3, four for an angle of a controlled-U3. All circuits
+    of a gradient are given to the QPU together.
     """
 
     def __init__(self, qpu: QPU) -> None:
         self._qpu = qpu
-        self._controls = qpu.ansatz.controls
+        self._terms = _terms(qpu.ansatz)
 
     def __call__(self, phi: NDArray[np.float64], cotangent: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return Σ_i g_i ∂p_i/∂φ.
@@ -33,12 +34,39 @@ class ParameterShiftGradient:
         Returns:
             ∂J/∂φ in circuit order, shape (P,), float64.
         """
+        return self.of_angles(phi, cotangent, np.arange(len(phi)))
+
+    def of_angles(
+        self, phi: NDArray[np.float64], cotangent: NDArray[np.float64], angles: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return Σ_i g_i ∂p_i/∂φ_j of some angles j.
+
+        Args:
+            phi: radians, shape (P,), float64.
+            cotangent: as above.
+            angles: which ones, shape (m,), int64.
+
+        Returns:
+            Shape (P,), float64, 0 for the other angles.
+        """
         gradient = np.zeros(len(phi))
-        shifted = phi.copy()
-        for j in range(len(phi)):
-            terms = TWO_TERMS if self._controls[j // ANGLES_PER_GATE] == UNCONTROLLED else FOUR_TERMS
-            for shift, coefficient in terms:
-                shifted[j] = phi[j] + shift
-                gradient[j] += coefficient * (cotangent @ self._qpu.probabilities(shifted)[: len(cotangent)])
-            shifted[j] = phi[j]
+        runs = [(j, shift, coefficient) for j in angles.tolist() for shift, coefficient in self._terms[j]]
+        if not runs:
+            return gradient
+        index, shifts, coefficients = map(np.array, zip(*runs, strict=True))
+        shifted = np.tile(phi, (len(runs), 1))
+        shifted[np.arange(len(runs)), index] += shifts
+        values = [found[:, : len(cotangent)] @ cotangent for found in self._qpu.jobs(shifted)]
+        np.add.at(gradient, index, coefficients * np.concatenate(values))
         return gradient
+
+
+def num_circuits(ansatz: Ansatz) -> int:
+    """Return how many circuits a gradient takes: 6 a U3, 12 a controlled-U3."""
+    return sum(map(len, _terms(ansatz)))
+
+
+def _terms(ansatz: Ansatz) -> list[tuple[tuple[float, float], ...]]:
+    """Return the shifts and coefficients of each angle."""
+    controls = np.repeat(ansatz.controls, ANGLES_PER_GATE)
+    return [TWO_TERMS if control == UNCONTROLLED else FOUR_TERMS for control in controls.tolist()]

@@ -1,0 +1,241 @@
+"""Configuration -> the QPUs of a rank's agents."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtrl_hpc.config import BACKEND, GRADIENTS, Config
+from qtrl_hpc.environment import Purpose, reset_seed, seed_sequence
+from qtrl_hpc.errors import UserError
+from qtrl_hpc.factory import (
+    aer_gpu,
+    feature_of,
+    make_generator,
+    mapping_of,
+    measures,
+    num_qubits_for,
+)
+from qtrl_hpc.fleet import AgentQPU, Fleet, OneEach, OneForAll, Sharing
+from qtrl_hpc.generator import QuantumGenerator
+from qtrl_hpc.noise import NoiseSettings, noise_settings, settings_of
+from qtrl_hpc.policy import PolicySpec
+from qtrl_hpc.quantum.adjoint import AdjointGradient
+from qtrl_hpc.quantum.aer_device import AerDevice
+from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.backends import Backend, check_size, fake_backend, find_backend
+from qtrl_hpc.quantum.exact_device import ExactDevice
+from qtrl_hpc.quantum.measuring import Device, MeasuredQPU, Patience
+from qtrl_hpc.quantum.qpu import QPUS, StatevectorQPU
+from qtrl_hpc.quantum.sampler_device import SamplerDevice
+from qtrl_hpc.quantum.shift import ParameterShiftGradient, num_circuits
+from qtrl_hpc.quantum.spsa import SpsaGradient
+from qtrl_hpc.stopwatch import Stopwatch
+
+Add = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def make_fleet(
+    config: Config,
+    spec: PolicySpec,
+    stopwatch: Stopwatch | None = None,
+    *,
+    first_agent: int = 0,
+    num_agents: int = 1,
+    node_rank: int = 0,
+    add: Add = lambda rows: rows.sum(axis=0),
+) -> Fleet:
+    """Build what turns Theta into the theta of each of a rank's agents.
+
+    Args:
+        config: of the run.
+        spec: of the policy.
+        stopwatch: takes seconds by phase, and the circuits that measured QPUs ran.
+        first_agent: number of this rank's first agent.
+        num_agents: N, of all ranks.
+        node_rank: the rank's number among those of its node, which chooses its GPU.
+        add: the sum of rows over all ranks (``--share-circuits``).
+
+    Raises:
+        UserError: the choices do not go together, something is not installed, or a back end does not fit.
+    """
+    stopwatch = stopwatch or Stopwatch()
+    if not measures(config):
+        return OneForAll(make_generator(config, spec, stopwatch, node_rank))
+    _check_measurement(config)
+    exact = replace(config, qpu="statevector", device="cpu", gradient="adjoint", shots=None, noise=None)
+    ideal = make_generator(replace(exact, share_circuits=False), spec)  # memory and threads are checked there
+    ansatz = Ansatz(num_qubits=num_qubits_for(spec.num_parameters), num_layers=config.layers)
+    devices = _devices(config, ansatz, node_rank, first_agent, num_agents)
+    patience = Patience(
+        retries=config.qpu_retries,
+        pause=config.qpu_pause,
+        timeout=config.qpu_timeout if config.qpu.startswith(BACKEND) else None,  # a simulator does not get lost
+    )
+    simulated = config.gradient == "surrogate"
+    surrogate = AdjointGradient(StatevectorQPU(ansatz, precision=config.precision)) if simulated else None
+    agents = []
+    for agent, device in enumerate(devices, first_agent):
+        qpu = MeasuredQPU(
+            device, seed=_job_seed(config, Purpose.SHOTS, agent), patience=patience, count=stopwatch.count
+        )
+        gradient = surrogate or _circuit_gradient(config, qpu, agent)
+        generator = QuantumGenerator(qpu, gradient, feature_of(config), mapping_of(config, spec), stopwatch)
+        agents.append(AgentQPU(agent, qpu, generator))
+    policy_seed = _job_seed(config, Purpose.POLICY_SHOTS, first_agent)
+    sharing = None
+    if config.share_circuits:
+        gradients = [ParameterShiftGradient(each.qpu) for each in agents]
+        sharing = Sharing(num_agents, gradients, add, stopwatch)
+    return OneEach(
+        agents,
+        ideal,
+        MeasuredQPU(devices[0], seed=policy_seed, patience=patience),
+        f"{config.shots} shots" if config.shots else "one measurement",
+        sharing,
+    )
+
+
+def describe_measurement(config: Config, spec: PolicySpec) -> list[str]:
+    """Return lines: what is measured, and how many circuits an agent runs for one update; nothing of exact QPUs."""
+    if not measures(config):
+        return []
+    ansatz = Ansatz(num_qubits=num_qubits_for(spec.num_parameters), num_layers=config.layers)
+    shots = f"{config.shots} shots" if config.shots else "exact probabilities"
+    kinds = {True: "one setting for each agent", False: "noise " + str(config.noise)}
+    noise = kinds[config.noise.startswith("[")] if config.noise else "no noise added"
+    words = {
+        "parameter-shift": f"1 + {num_circuits(ansatz)} circuits",
+        "spsa": f"1 + {2 * config.spsa_directions} circuits",
+        "surrogate": "1 circuit; the gradient is that of the ideal circuit, simulated",
+    }
+    shared = ", the latter shared out among all agents" if config.share_circuits else ""
+    return [
+        f"measured  {shots}, {noise}; {config.gradient}: an update of an agent takes {words[config.gradient]}{shared}"
+    ]
+
+
+def _check_measurement(config: Config) -> None:
+    """Refuse what does not go together, rather than ignore one of the flags."""
+    backend = config.qpu.startswith(BACKEND)
+    measured = [
+        flag
+        for flag, given in (
+            (f"--shots {config.shots}", config.shots is not None),
+            ("--noise", config.noise is not None),
+            (f"--qpu {config.qpu}", backend),
+        )
+        if given
+    ]
+    if config.policy == "classical":
+        flag = measured[0] if measured else f"--gradient {config.gradient}"
+        raise UserError(f"--policy: got 'classical' with {flag}, expected quantum: a classical policy has no circuit")
+    if config.qpu == "torch" or (config.device == "cuda" and config.qpu != "aer"):
+        raise UserError(
+            f"--device: got {config.device!r} and --qpu {config.qpu}, expected cpu, or cuda with --qpu aer, for QPUs "
+            "that are measured (--shots, --noise, --gradient spsa, --share-circuits)"
+        )
+    if measured and not backend and config.qpu != "aer":
+        raise UserError(f"--qpu: got {config.qpu!r}, expected aer or backend:SPEC with {measured[0]}")
+    if config.noise is not None and backend:
+        raise UserError(f"--noise: got it with --qpu {config.qpu}, expected none: a back end brings its own noise")
+    if config.precision != "double" and backend:
+        raise UserError(f"--precision: got {config.precision!r}, expected double with --qpu {config.qpu}")
+    choices = ", ".join(name for name in GRADIENTS if name != "adjoint")
+    if measured and config.gradient == "adjoint":
+        raise UserError(
+            f"--gradient: got 'adjoint', which needs exact amplitudes, with {measured[0]}, expected one of {choices}"
+        )
+    if not measured and config.gradient == "surrogate":
+        raise UserError(
+            "--gradient: got 'surrogate' with an exact QPU, whose gradient is adjoint's, expected adjoint, "
+            "parameter-shift or spsa (or --shots, --noise, --qpu backend:SPEC)"
+        )
+    if config.share_circuits:
+        if config.gradient != "parameter-shift":
+            raise UserError(f"--share-circuits: got --gradient {config.gradient}, expected parameter-shift")
+        if config.noise and (config.noise.startswith("[") or noise_settings(config.noise)[0].spread):
+            raise UserError(
+                "--share-circuits: got QPUs that differ by --noise (a list, or spread), expected the same noise for "
+                "all: only what QPUs that are alike have measured can be shared"
+            )
+
+
+def _devices(config: Config, ansatz: Ansatz, node_rank: int, first_agent: int, num_agents: int) -> list[Device]:
+    """Return the devices of this rank's agents; those that are alike are one object."""
+    count = config.agents_per_rank
+    if config.qpu.startswith(BACKEND):
+        return [_backend_device(config, ansatz)] * count
+    if config.shots is None and config.noise is None:
+        qpu = QPUS[config.qpu](ansatz, precision=config.precision, threads=config.threads, **aer_gpu(config, node_rank))
+        return [ExactDevice(qpu)] * count
+    settings: list[NoiseSettings | None] = [None] * count
+    if config.noise is not None:
+        try:
+            all_settings = settings_of(config.noise, num_agents)
+        except ValueError as error:
+            raise UserError(f"--noise: {error}") from None
+        settings = [
+            all_settings[agent].drawn(np.random.default_rng(seed_sequence(config.seed, Purpose.NOISE, agent)))
+            for agent in range(first_agent, first_agent + count)
+        ]
+    made = {each: _aer_device(config, ansatz, each, node_rank) for each in dict.fromkeys(settings)}
+    return [made[each] for each in settings]
+
+
+def _aer_device(config: Config, ansatz: Ansatz, settings: NoiseSettings | None, node_rank: int) -> Device:
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        fake = None
+        if settings and settings.fake:
+            fake = fake_backend(settings.fake, ansatz.num_qubits)
+            check_size(fake, ansatz.num_qubits)
+        return AerDevice(
+            ansatz,
+            shots=config.shots,
+            noise=settings,
+            fake=fake,
+            precision=config.precision,
+            threads=config.threads,
+            memory=present // 4,
+            **aer_gpu(config, node_rank),
+        )
+    except ValueError as error:
+        raise UserError(f"--noise: got {_named(config, settings)}, {error}") from None
+
+
+def _named(config: Config, settings: NoiseSettings | None) -> str:
+    return repr(f"fake:{settings.fake}" if settings and settings.fake else config.noise)
+
+
+def _backend_device(config: Config, ansatz: Ansatz) -> Device:
+    try:
+        found: Any = find_backend(config.qpu.removeprefix(BACKEND), ansatz.num_qubits)
+        if not isinstance(found, Backend):
+            return found
+        if config.shots is None:
+            raise UserError(f"--shots: got None, expected a number of shots with --qpu {config.qpu}")
+        check_size(found.target, ansatz.num_qubits)
+        return SamplerDevice(ansatz, found, shots=config.shots)
+    except ValueError as error:
+        raise UserError(f"--qpu: got {config.qpu!r}, {error}") from None
+
+
+def _circuit_gradient(config: Config, qpu: MeasuredQPU, agent: int) -> ParameterShiftGradient | SpsaGradient:
+    if config.gradient == "parameter-shift":
+        return ParameterShiftGradient(qpu)
+
+    def draw() -> tuple[float, np.random.Generator]:
+        update = qpu.update
+        sequence = seed_sequence(config.seed, Purpose.PERTURBATIONS, agent, update)
+        return config.spsa_c / (update + 1) ** config.spsa_gamma, np.random.default_rng(sequence)
+
+    return SpsaGradient(qpu, directions=config.spsa_directions, draw=draw)
+
+
+def _job_seed(config: Config, purpose: Purpose, agent: int) -> Callable[[int, int], int]:
+    """Return what gives each job of an agent a stream of its own, counted by update and job."""
+    return lambda update, job: reset_seed(seed_sequence(config.seed, purpose, agent, update, job)) >> 1

@@ -1,0 +1,194 @@
+"""How noisy a QPU is: a small YAML file, or the noise of one of Qiskit's fake back ends, for all agents or each."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+FAKE = "fake:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseSettings:
+    """The noise of one QPU. Gates in which it is counted: U3 (one qubit) and CX (two); a frame change is free."""
+
+    one_qubit_rate: float = 0.0
+    """Depolarising after each one-qubit gate: with this probability the qubit is replaced by I/2."""
+    two_qubit_rate: float = 0.0
+    """Depolarising after each two-qubit gate: with this probability both qubits are replaced by I/4."""
+    t1: float | None = None
+    """Amplitude damping: time constant of a qubit's energy, seconds; null for none."""
+    t2: float | None = None
+    """Time constant of a qubit's coherence, seconds, at most 2·T1; null for 2·T1, no damping of phase alone."""
+    one_qubit_time: float = 0.0
+    """Seconds that a one-qubit gate takes, for T1 and T2."""
+    two_qubit_time: float = 0.0
+    """Seconds that a two-qubit gate takes, for T1 and T2."""
+    readout_error: float | tuple[float, float] = 0.0
+    """Probability of reading the other bit; [a, b]: of reading 1 where it is 0, and 0 where it is 1."""
+    spread: float = 0.0
+    """How much agents' QPUs differ: each number above is multiplied by e^(spread·z), z normal, drawn for each agent."""
+    fake: str | None = None
+    """Take all from this fake back end of Qiskit's instead, with its coupling map and basis gates."""
+
+    def __post_init__(self) -> None:
+        for name in ("one_qubit_rate", "two_qubit_rate"):
+            _check(name, getattr(self, name), 0.0, 1.0)
+        for name in ("one_qubit_time", "two_qubit_time", "spread"):
+            _check(name, getattr(self, name), 0.0)
+        for name in ("t1", "t2"):
+            if getattr(self, name) is not None:
+                _check(name, getattr(self, name), 0.0, above=True)
+        if self.t1 is not None and self.t2 is not None and self.t2 > 2.0 * self.t1:
+            raise ValueError(f"t2: got {self.t2:g}, expected at most 2·t1 = {2.0 * self.t1:g} seconds")
+        if (self.t1 or self.t2) and not (self.one_qubit_time or self.two_qubit_time):
+            raise ValueError("t1, t2: got no one_qubit_time and no two_qubit_time, expected seconds that gates take")
+        if (self.one_qubit_time or self.two_qubit_time) and not (self.t1 or self.t2):
+            raise ValueError("one_qubit_time, two_qubit_time: got no t1 and no t2, expected either in seconds")
+        error = self.readout_error
+        pair = list(error) if isinstance(error, list | tuple) else [error, error]
+        if len(pair) != 2:
+            raise ValueError(f"readout_error: got {error!r}, expected a number, or a list of two")
+        for value in pair:
+            _check("readout_error", value, 0.0, 1.0)
+        object.__setattr__(self, "readout_error", (float(pair[0]), float(pair[1])))
+        if self.fake is not None:
+            if not isinstance(self.fake, str) or not self.fake:
+                raise ValueError(f"fake: got {self.fake!r}, expected the name of a fake back end of Qiskit's")
+            if self.to_dict().keys() != {"fake"}:
+                raise ValueError(f"fake: got {self.fake!r} beside other numbers, expected it alone")
+
+    @property
+    def readout(self) -> tuple[float, float]:
+        """Return the probabilities of reading 1 where the bit is 0, and 0 where it is 1."""
+        return self.readout_error  # type: ignore[return-value]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as YAML and JSON hold it."""
+        values = asdict(self)
+        default = {field.name: field.default for field in fields(self)} | {"readout_error": (0.0, 0.0)}
+        kept = {name: value for name, value in values.items() if value != default[name]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
+
+    def drawn(self, rng: np.random.Generator) -> "NoiseSettings":
+        """Return the settings of one agent: each number multiplied by e^(spread·z), within what is possible."""
+        if self.spread == 0.0:
+            return self
+        names = ["one_qubit_rate", "two_qubit_rate", "t1", "t2", "one_qubit_time", "two_qubit_time"]
+        factors = dict(zip([*names, "a", "b"], np.exp(self.spread * rng.standard_normal(len(names) + 2)), strict=True))
+        values: dict[str, Any] = {}
+        for name in names:
+            old = getattr(self, name)
+            values[name] = None if old is None else float(old * factors[name])
+        for name in ("one_qubit_rate", "two_qubit_rate"):
+            values[name] = min(1.0, values[name])
+        if values["t1"] is not None and values["t2"] is not None:
+            values["t2"] = min(values["t2"], 2.0 * values["t1"])
+        a, b = self.readout
+        values["readout_error"] = (min(1.0, float(a * factors["a"])), min(1.0, float(b * factors["b"])))
+        return replace(self, spread=0.0, **values)
+
+
+def read_noise(text: str) -> str:
+    """Return ``--noise`` as a configuration holds it: the files that it names replaced by what is in them, as JSON.
+
+    So a run keeps the numbers themselves, and the other ranks need not have the file.
+
+    Args:
+        text: ``fake:NAME``, the name of a YAML file, YAML in braces or brackets, or a list of any of these.
+
+    Raises:
+        ValueError: naming the file and the key, what was got and what is expected.
+    """
+    return _to_text(_read(text))
+
+
+def noise_settings(text: str) -> list[NoiseSettings]:
+    """Return the settings that a configuration holds: one for all agents, or one for each.
+
+    Raises:
+        ValueError: it is not what ``read_noise`` returns.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, TypeError):
+        raise ValueError("expected what read_noise returns: JSON") from None
+    return [_settings(each) for each in (value if isinstance(value, list) else [value])]
+
+
+def settings_of(text: str, num_agents: int) -> list[NoiseSettings]:
+    """Return the settings of each agent, before ``spread`` is drawn.
+
+    Raises:
+        ValueError: a list has not as many as there are agents.
+    """
+    found = noise_settings(text)
+    if not isinstance(json.loads(text), list):
+        return found * num_agents
+    if len(found) != num_agents:
+        raise ValueError(f"got a list of {len(found)}, expected one for each of the {num_agents} agents")
+    return found
+
+
+def _read(text: object) -> list[NoiseSettings] | NoiseSettings:
+    if isinstance(text, dict):
+        return _settings(text)
+    if isinstance(text, list):
+        read = [_read(each) for each in text]
+        if not read or any(isinstance(each, list) for each in read):
+            raise ValueError(f"got {text!r}, expected a list with the settings of each agent")
+        return read  # type: ignore[return-value]
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"got {text!r}, expected fake:NAME or a YAML file")
+    if text.startswith(FAKE):
+        return _settings({"fake": text.removeprefix(FAKE)})
+    if text[0] in "{[":
+        return _read(_yaml(text, text))
+    path = Path(text)
+    try:
+        written = path.read_text()
+    except (OSError, ValueError):
+        raise ValueError(f"got {text!r}, expected fake:NAME or a YAML file that can be read") from None
+    try:
+        found = _yaml(written, text)
+        if not isinstance(found, dict | list):
+            raise ValueError("expected lines KEY: VALUE, or a list of such for each agent")
+        return _read(found)
+    except ValueError as error:
+        raise ValueError(f"{text}: {error}") from None
+
+
+def _yaml(text: str, name: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"got {name!r}, which is not YAML ({' '.join(str(error).split())})") from None
+
+
+def _settings(values: object) -> NoiseSettings:
+    names = [field.name for field in fields(NoiseSettings)]
+    if not isinstance(values, dict):
+        raise ValueError(f"got {values!r}, expected lines KEY: VALUE")
+    for name in values:
+        if name not in names:
+            raise ValueError(f"got the key {name!r}, expected some of {', '.join(names)}")
+    return NoiseSettings(**values)
+
+
+def _to_text(settings: list[NoiseSettings] | NoiseSettings) -> str:
+    plain = [each.to_dict() for each in settings] if isinstance(settings, list) else settings.to_dict()
+    return json.dumps(plain, sort_keys=True)
+
+
+def _check(name: str, value: object, low: float, high: float = math.inf, *, above: bool = False) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    inside = number and (low < value if above else low <= value) and value <= high  # type: ignore[operator]
+    if not inside or not math.isfinite(value):  # type: ignore[arg-type]
+        bounds = f"{'above' if above else 'of at least'} {low:g}" + (
+            f" and at most {high:g}" if high < math.inf else ""
+        )
+        raise ValueError(f"{name}: got {value!r}, expected a number {bounds}")

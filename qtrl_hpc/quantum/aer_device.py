@@ -1,0 +1,108 @@
+"""A QPU that Qiskit Aer stands in for: finite shots, noise, or both."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtrl_hpc.noise import NoiseSettings
+from qtrl_hpc.quantum.aer import (
+    KEPT_NUMBERS,
+    PROBABILITIES,
+    AerProgram,
+    Method,
+    counts_to_probabilities,
+    make_simulator,
+)
+from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.device_circuit import measured_qubits
+from qtrl_hpc.quantum.noise_model import noisy_circuit, read_out
+
+BYTES_PER_ENTRY = {"double": 16, "single": 8}
+
+
+class AerDevice:
+    """Measure the circuit by Qiskit Aer.
+
+    Noise is simulated by the density matrix where that is possible and the cheaper way: without shots always, and with
+    S shots where 2^n ≤ S; else shot by shot, each with gate errors of its own.
+
+    Args:
+        ansatz: the circuit.
+        shots: S; None for the exact probabilities of the noisy circuit.
+        noise: of this QPU; None for none.
+        fake: the back end that ``noise.fake`` names.
+        precision: double or single.
+        threads: of Aer.
+        gpu: number of the GPU; None for the CPU.
+        memory: bytes that a density matrix may take.
+    """
+
+    def __init__(
+        self,
+        ansatz: Ansatz,
+        *,
+        shots: int | None,
+        noise: NoiseSettings | None = None,
+        fake: Any = None,
+        precision: str = "double",
+        threads: int = 1,
+        gpu: int | None = None,
+        memory: int = 1 << 30,
+    ) -> None:
+        self.ansatz, self._shots = ansatz, shots
+        self._options: dict[str, Any] = {"precision": precision, "threads": threads, "gpu": gpu}
+        self._noisy = noisy_circuit(ansatz, noise, fake)
+        fits = BYTES_PER_ENTRY[precision] << 2 * self._noisy.active_qubits <= memory
+        if noise is None:
+            self._exact_method: Method | None = "statevector"
+        else:
+            self._exact_method = "density_matrix" if fits else None
+        by_matrix = self._exact_method == "density_matrix" and (shots is None or ansatz.num_amplitudes <= shots)
+        self.method: Method = "density_matrix" if by_matrix else "statevector"
+        if shots is None and self._exact_method is None:
+            raise ValueError(
+                f"expected --shots: the density matrix of {self._noisy.active_qubits} noisy qubits, which exact "
+                f"probabilities need, does not fit into {memory / 2**30:.0f} GiB"
+            )
+        self._exact: AerProgram | None = None
+        if shots is None:
+            self._exact = self._exact_program()
+        else:
+            self._sampling = self._program(self._noisy.circuit, self.method)
+        # As many as memory should hold the counts of.
+        self.circuits_per_job: int | None = max(1, KEPT_NUMBERS >> ansatz.num_qubits)
+
+    def probabilities_many(self, phis: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+        """Measure the circuit with each row of angles (see ``Device.probabilities_many``)."""
+        if self._shots is None:
+            return self._exact_probabilities(phis)
+        results = self._sampling.run(phis, shots=self._shots, seed=seed)
+        counts = [result["data"]["counts"] for result in results]
+        return np.array([counts_to_probabilities(each, self.ansatz.num_qubits) for each in counts])
+
+    def exact(self, phi: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Return what infinitely many shots would give (see ``Device.exact``)."""
+        return None if self._exact_method is None else self._exact_probabilities(phi[None])[0]
+
+    def _exact_probabilities(self, phis: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._exact is None:
+            self._exact = self._exact_program()
+        found = np.concatenate(list(self._exact.probabilities(phis)))
+        return read_out(np.maximum(found, 0.0), self._noisy.readout)
+
+    def _exact_program(self) -> AerProgram:
+        assert self._exact_method is not None
+        circuit = self._noisy.circuit.copy()
+        qubits = measured_qubits(circuit)
+        circuit.data = [each for each in circuit.data if each.operation.name not in ("measure", "barrier")]
+        simulator = self._simulator(self._exact_method)  # before the next line: its import brings save_probabilities
+        circuit.save_probabilities(qubits=qubits, label=PROBABILITIES)
+        return AerProgram(circuit, self._noisy.angles, simulator, self._noisy.noise_model)
+
+    def _program(self, circuit: Any, method: Method) -> AerProgram:
+        return AerProgram(circuit.copy(), self._noisy.angles, self._simulator(method), self._noisy.noise_model)
+
+    def _simulator(self, method: Method) -> Any:
+        # Fusion halves the passes over a density matrix; on a statevector it costs more than it saves.
+        return make_simulator(method=method, fusion_enable=method == "density_matrix", **self._options)
