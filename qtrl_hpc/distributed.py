@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError, one_line
 from qtrl_hpc.launcher import check_launcher, launched_rank
+from qtrl_hpc.waiting import any_left_behind
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -231,4 +232,8 @@ def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> No
         print(f"rank {world.rank} of {world.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         world.abort(EXIT_FAILED)
     world.finish()
+    if any_left_behind():  # a back end that hangs must not keep the process
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import yaml
 
 FAKE = "fake:"
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +178,14 @@ def _settings(values: object) -> NoiseSettings:
     for name in values:
         if name not in names:
             raise ValueError(f"got the key {name!r}, expected some of {', '.join(names)}")
-    return NoiseSettings(**values)
+    return NoiseSettings(**{name: _number(value) for name, value in values.items()})
+
+
+def _number(value: object) -> object:
+    """Return 1e-4 as the number that is meant; to YAML it is text, as it has no point."""
+    if isinstance(value, list):
+        return [_number(each) for each in value]
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
 
 
 def _to_text(settings: list[NoiseSettings] | NoiseSettings) -> str:

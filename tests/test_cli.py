@@ -85,7 +85,7 @@ BAD_FLAGS = [
     (["--noise", "{two_qubit_rate: -0.1}"], ["--noise", "two_qubit_rate: got -0.1", "at least 0 and at most 1"]),
     (["--noise", "{one_qubit_rate: 1.1}"], ["--noise", "one_qubit_rate: got 1.1", "at most 1"]),
     (["--noise", "{readout_error: [0.1, 2]}"], ["--noise", "readout_error: got 2", "at most 1"]),
-    (["--noise", "{t1: 1e-4}"], ["--noise", "t1: got '1e-4'", "a number"]),
+    (["--noise", "{t1: fast}"], ["--noise", "t1: got 'fast'", "a number"]),
     (["--noise", "{two_qubit_rate: 0.1"], ["--noise", "not YAML"]),
     (["--reduction", "tree"], ["--reduction", "got tree", "allreduce", "ordered"]),
     (["--policy-hidden-sizes", "[0]"], ["--policy-hidden-sizes", "at least 1"]),

@@ -1,5 +1,6 @@
 """Qiskit Aer, told once what the circuit is: assembled with its parameters, bound by Aer's own table at each run."""
 
+import copy
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
@@ -56,7 +57,8 @@ class AerProgram:
 
         self._circuit, self._simulator, self._noise_model = circuit, simulator, noise_model
         circuit.global_phase = 0.0
-        self._assembled, [operations] = assemble_circuits([circuit])
+        # Of a copy: assembling writes numbers over the parameters of controlled-U gates, which circuits may share.
+        self._assembled, [operations] = assemble_circuits([copy.deepcopy(circuit)])
         self._slots, self._factors, self._offsets = _parameters(circuit, list(angles), operations)
 
     def run(self, phis: NDArray[np.float64], *, shots: int = 1, seed: int = 0) -> list[dict[str, Any]]:
@@ -131,6 +133,11 @@ def _parameters(
             if isinstance(value, ParameterExpression) and value.parameters:
                 slots.append((operation, place))
                 expressions.append(value)
+    found = {angle for expression in expressions for angle in expression.parameters}
+    if found != set(circuit.parameters):
+        raise RuntimeError(
+            f"parameters of {circuit.name} that no gate was found to have: {set(circuit.parameters) - found}"
+        )
     if expressions == angles:
         return slots, None, np.zeros(len(slots))
     factors, offsets = np.zeros((len(slots), len(angles))), np.zeros(len(slots))

@@ -93,9 +93,8 @@ class AerDevice:
 
     def _exact_program(self) -> AerProgram:
         assert self._exact_method is not None
-        circuit = self._noisy.circuit.copy()
-        qubits = measured_qubits(circuit)
-        circuit.data = [each for each in circuit.data if each.operation.name not in ("measure", "barrier")]
+        qubits = measured_qubits(self._noisy.circuit)
+        circuit = self._noisy.circuit.remove_final_measurements(inplace=False)
         simulator = self._simulator(self._exact_method)  # before the next line: its import brings save_probabilities
         circuit.save_probabilities(qubits=qubits, label=PROBABILITIES)
         return AerProgram(circuit, self._noisy.angles, simulator, self._noisy.noise_model)

@@ -40,11 +40,11 @@ def find_backend(spec: str, num_qubits: int) -> Any:
     if spec == "aer":
         from qiskit_aer import AerSimulator
 
-        return _by_generic_sampler(AerSimulator())
+        return by_generic_sampler(AerSimulator())
     if spec == "generic":
-        return _by_generic_sampler(generic_backend(num_qubits))
+        return by_generic_sampler(generic_backend(num_qubits))
     if kind == "fake" and name:
-        return _by_generic_sampler(fake_backend(name, num_qubits))
+        return by_generic_sampler(fake_backend(name, num_qubits))
     if kind == "ibm" and name:
         return _by_runtime(name)
     if name:
@@ -98,10 +98,14 @@ def _runtime(module: str) -> Any:
         raise ValueError(f"expected qiskit-ibm-runtime to be installed: {EXTRA}") from None
 
 
-def _by_generic_sampler(target: Any) -> Backend:
+def by_generic_sampler(target: Any) -> Backend:
+    """Return a back end with Qiskit's own sampler, which serves any ``BackendV2``."""
     from qiskit.primitives import BackendSamplerV2
 
-    return Backend(target, lambda seed: BackendSamplerV2(backend=target, options={"seed_simulator": seed}))
+    from qtrl_hpc.quantum.checked_backend import CheckedBackend
+
+    checked = CheckedBackend(target)
+    return Backend(target, lambda seed: BackendSamplerV2(backend=checked, options={"seed_simulator": seed}))
 
 
 def _by_runtime(name: str) -> Backend:
@@ -148,7 +152,7 @@ def _of_the_user(module: str, name: str, num_qubits: int) -> Any:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"expected {KINDS} ({reason})") from None
     if isinstance(found, BackendV2):
-        return _by_generic_sampler(found)
+        return by_generic_sampler(found)
     if hasattr(found, "probabilities_many"):
         return found
     raise ValueError(f"expected {KINDS}: {module}.{name} is a {type(found).__name__}, not a BackendV2 of Qiskit's")

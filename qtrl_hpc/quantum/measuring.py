@@ -1,18 +1,16 @@
 """A QPU that is measured, and may fail: jobs with seeds of their own, looked at, repeated, given up."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.errors import QpuError, one_line
 from qtrl_hpc.quantum.ansatz import Ansatz
-
-T = TypeVar("T")
+from qtrl_hpc.waiting import within
 
 # Of a sum of probabilities from 1.
 TOLERANCE = 1e-6
@@ -120,33 +118,6 @@ class MeasuredQPU:
             except Exception as error:  # whatever a device, its provider or the way to it may raise
                 reason = f"{type(error).__name__}: {one_line(error)}"
         raise QpuError(f"{reason} (attempt {patience.retries + 1} of {patience.retries + 1})")
-
-
-def within(seconds: float | None, call: Callable[[], T]) -> T:
-    """Return what a call returns, or give it up: it then goes on in a thread of its own, which nobody waits for.
-
-    Raises:
-        TimeoutError: it took longer.
-    """
-    if seconds is None:
-        return call()
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:  # raised again below
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no result after {seconds:g} s")
-    return results[0]
 
 
 def checked(found: object, shape: tuple[int, int]) -> NDArray[np.float64]:
