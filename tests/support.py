@@ -37,7 +37,7 @@ class Job:
         launchers = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_")
         environ = {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
         environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PYTHONUNBUFFERED": "1"}
-        paths = [REPOSITORY, REPOSITORY / "tests" / "mpi", environ.get("PYTHONPATH", "")]
+        paths = [REPOSITORY, REPOSITORY / "tests", REPOSITORY / "tests" / "mpi", environ.get("PYTHONPATH", "")]
         environ |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), MARK: self._mark, **self.environ}
         launcher = (
             [] if self.ranks is None else [_mpirun(), *["--oversubscribe", "--bind-to", "none", "-n"], str(self.ranks)]

@@ -21,9 +21,11 @@ RANK = os.environ.get("OMPI_COMM_WORLD_RANK", "0")
 
 
 def fault(job):
-    """Return what is to go wrong at this job of this process, if anything; "what one_in [rank]"."""
+    """Return what is to go wrong at this job of this process, if anything; "what,or_what,… one_in [rank]", in turn."""
     what, one_in, *rank = os.environ.get("QTRL_TEST_QPU", "nothing 1").split()
-    return what if job % int(one_in) == int(one_in) - 1 and rank in ([], [RANK]) else None
+    time, rest = divmod(job, int(one_in))
+    kinds = what.split(",")
+    return kinds[time % len(kinds)] if rest == int(one_in) - 1 and rank in ([], [RANK]) else None
 
 
 class Line(BackendV2):
@@ -100,5 +102,14 @@ class Exact:
         return self._qpu.probabilities(phi)
 
 
+class Small(Line):
+    """Two of its qubits."""
+
+    def __init__(self, num_qubits=2):
+        super().__init__()
+        self.name, self._target = "small", Target(num_qubits=2)
+
+
 line = Line()
+small = Small()
 not_a_backend = 3
