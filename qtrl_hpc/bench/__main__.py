@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.status import Status
 from threadpoolctl import threadpool_limits
 
-from qtrl_hpc.bench import kernels, machine, runs
+from qtrl_hpc.bench import gradients, kernels, machine, runs
 from qtrl_hpc.bench.report import Report, report_paths, save
 from qtrl_hpc.bench.rows import MeasurementError, Row, Say, missing
 from qtrl_hpc.cli import OneLineParser, run_refusing
@@ -29,6 +29,7 @@ OTHERS_THAT_DISTURB = 0.2
 SECTIONS: dict[str, Section] = {
     "statevector": kernels.statevector,
     "aer": kernels.aer,
+    "gradients": gradients.gradients,
     "mapping": kernels.mapping,
     "action": kernels.action,
     "growth": kernels.growth,

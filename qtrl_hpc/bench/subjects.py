@@ -15,6 +15,9 @@ from qtrl_hpc.config import Config
 from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
 from qtrl_hpc.episode import Actor
 from qtrl_hpc.factory import make_generator, num_qubits_for
+from qtrl_hpc.fleet import Fleet
+from qtrl_hpc.fleet_factory import make_fleet
+from qtrl_hpc.generator import Theta
 from qtrl_hpc.mapping import make_mapping
 from qtrl_hpc.policy import PolicySpec, write_observation
 from qtrl_hpc.quantum.adjoint import AdjointGradient
@@ -73,7 +76,7 @@ def simulation(subject: Circuit, qpu_name: str = "statevector") -> Simulation:
 
 @contextmanager
 def aer_seconds() -> Iterator[list[float]]:
-    """Note, of every execution on Aer inside the ``with``, the time that Aer itself says it took."""
+    """Note, of every circuit that Aer runs inside the ``with``, the time that Aer itself says it took."""
     from qiskit_aer import AerSimulator
 
     noted: list[float] = []
@@ -81,7 +84,7 @@ def aer_seconds() -> Iterator[list[float]]:
 
     def execute_and_note(*arguments: object, **keywords: object) -> dict:
         output = execute(*arguments, **keywords)
-        noted.append(float(output["results"][0]["time_taken"]))
+        noted.extend(float(result["time_taken"]) for result in output["results"])
         return output
 
     with mock.patch.object(AerSimulator, "_execute_circuits", execute_and_note):
@@ -91,6 +94,31 @@ def aer_seconds() -> Iterator[list[float]]:
 def config(*flags: str) -> Config:
     """Return the configuration that ``qtrl_hpc.train`` makes of some flags."""
     return parse_train(list(flags)).config
+
+
+def measured_theta(*flags: str) -> Callable[[], object]:
+    """Return a call that generates the theta of one agent, as ``qtrl_hpc.train`` does with some flags."""
+    fleet, initial, _ = _fleet(*flags)
+    return lambda: fleet(initial, 0)
+
+
+def measured_update(*flags: str) -> Callable[[], object]:
+    """Return a call that generates the theta of one agent, and pulls a cotangent of it back."""
+    fleet, initial, cotangent = _fleet(*flags)
+
+    def update() -> object:
+        fleet(initial, 0)
+        return fleet.pullback([cotangent])
+
+    return update
+
+
+def _fleet(*flags: str) -> tuple[Fleet, Theta, NDArray[np.float64]]:
+    values = config(*flags)
+    spec = policy_spec(make_environment(values.env_id), values, values)
+    fleet = make_fleet(values, spec)
+    initial = fleet.initial(np.random.default_rng(seed_sequence(SEED, Purpose.INITIAL)))
+    return fleet, initial, np.random.default_rng(SEED).standard_normal(spec.num_parameters)
 
 
 def mapping_passes(preset: str) -> Callable[[], object]:
