@@ -159,6 +159,17 @@ def test_density_matrix_and_single_shots_agree():
     assert shot_by_shot.exact(phi) is None
 
 
+def test_angles_asked_for_again_are_not_computed_again_and_others_are():
+    ansatz, phi = problem(3, 1)
+    device = AerDevice(ansatz, shots=None, noise=TODAY)
+    first = device.probabilities_many(phi[None], 0)
+    first[:] = 0.0  # what one agent does with its own is no matter to the next
+    second, other = device.probabilities_many(phi[None], 1), device.probabilities_many(phi[None] + 0.1, 2)
+    np.testing.assert_array_equal(second, AerDevice(ansatz, shots=None, noise=TODAY).probabilities_many(phi[None], 0))
+    assert abs(other - second).max() > 0.01
+    np.testing.assert_array_equal(device.probabilities_many(phi[None], 3), second)
+
+
 def test_exact_noise_that_no_memory_can_hold_asks_for_shots():
     ansatz, _ = problem(5, 1)
     with pytest.raises(ValueError, match="expected --shots: the density matrix of 5 noisy qubits"):

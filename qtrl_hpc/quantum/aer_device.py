@@ -18,6 +18,7 @@ from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.device_circuit import measured_qubits
 from qtrl_hpc.quantum.noise_model import noisy_circuit, read_out
 
+FUSED_FROM = 6
 BYTES_PER_ENTRY = {"double": 16, "single": 8}
 
 
@@ -66,6 +67,7 @@ class AerDevice:
                 f"probabilities need, does not fit into {memory / 2**30:.0f} GiB"
             )
         self._exact: AerProgram | None = None
+        self._last: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         if shots is None:
             self._exact = self._exact_program()
         else:
@@ -86,10 +88,13 @@ class AerDevice:
         return None if self._exact_method is None else self._exact_probabilities(phi[None])[0]
 
     def _exact_probabilities(self, phis: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self._exact is None:
-            self._exact = self._exact_program()
-        found = np.concatenate(list(self._exact.probabilities(phis)))
-        return read_out(np.maximum(found, 0.0), self._noisy.readout)
+        # Agents whose QPUs are alike share this device, and ask for the same angles one after the other.
+        if self._last is None or not np.array_equal(self._last[0], phis):
+            if self._exact is None:
+                self._exact = self._exact_program()
+            found = np.concatenate(list(self._exact.probabilities(phis)))
+            self._last = phis.copy(), read_out(np.maximum(found, 0.0), self._noisy.readout)
+        return self._last[1].copy()
 
     def _exact_program(self) -> AerProgram:
         assert self._exact_method is not None
@@ -103,5 +108,6 @@ class AerDevice:
         return AerProgram(circuit.copy(), self._noisy.angles, self._simulator(method), self._noisy.noise_model)
 
     def _simulator(self, method: Method) -> Any:
-        # Fusion halves the passes over a density matrix; on a statevector it costs more than it saves.
-        return make_simulator(method=method, fusion_enable=method == "density_matrix", **self._options)
+        # From 6 qubits on, fusion makes a density matrix 1.3 to 4 times as quick; on a statevector it only costs time.
+        fusion = method == "density_matrix" and self._noisy.active_qubits >= FUSED_FROM
+        return make_simulator(method=method, fusion_enable=fusion, fusion_threshold=1, **self._options)
