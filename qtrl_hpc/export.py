@@ -69,6 +69,7 @@ def policy_from(checkpoint: Checkpoint) -> PolicyFile:
             "config": checkpoint.config.to_dict(),
             "update": checkpoint.state.update,
             "num_agents": checkpoint.num_agents,
+            "theta_source": checkpoint.theta_source,
             "num_trained": int(trained.vector.size),
             "Theta_digest": hdf5.content_digest({}, {"phi": trained.phi, "beta": trained.beta}),
             "versions": versions(),
