@@ -178,7 +178,8 @@ def _settings(values: object) -> NoiseSettings:
     for name in values:
         if name not in names:
             raise ValueError(f"got the key {name!r}, expected some of {', '.join(names)}")
-    return NoiseSettings(**{name: _number(value) for name, value in values.items()})
+    numbers: dict[str, Any] = {name: _number(value) for name, value in values.items()}
+    return NoiseSettings(**numbers)
 
 
 def _number(value: object) -> object:
