@@ -104,6 +104,9 @@ class GeneratorConfig(_Checked):
     layers: int = 3
     """L, blocks of U3 and controlled-U3 in the circuit."""
 
+    circuit: Literal["trained", "frozen", "absent", "random"] = "trained"
+    """trained, or an ablation in which beta alone is: frozen at its first angles, absent (x = 0), or random numbers."""
+
     mapping_hidden_sizes: tuple[int, ...] = (10, 64, 10)
     """Hidden layers of the mapping model."""
 
@@ -122,6 +125,7 @@ class GeneratorConfig(_Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._positive_int("layers")
+        self._one_of("circuit", ("trained", "frozen", "absent", "random"))
         self._sizes("mapping_hidden_sizes")
         self._one_of("mapping_activation", ("none", "tanh", "relu"))
         self._number("feature_a", 0.0, above=True)

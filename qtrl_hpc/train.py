@@ -24,7 +24,7 @@ from qtrl_hpc.generator import Generator, Theta
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.optimizer import OptimizerState, ascend
 from qtrl_hpc.policy import PolicySpec
-from qtrl_hpc.recorder import Recorder
+from qtrl_hpc.recorder import Recorder, RunLog
 from qtrl_hpc.reinforce import Baseline
 from qtrl_hpc.run_directory import RunDirectory
 from qtrl_hpc.stop import StopRequest
@@ -98,7 +98,7 @@ def run_updates(
     state: TrainingState,
     stop: StopRequest,
     stopwatch: Stopwatch,
-    recorder: Recorder | None,
+    recorder: RunLog | None,
 ) -> TrainingState:
     """Make updates until they are done or a rank was asked to stop. Collective: all ranks.
 

@@ -28,6 +28,7 @@ FIELDS = {
     "policy_activation": ("tanh", [*NAME, "none"]),
     "layers": (1, COUNT),
     "mapping_hidden_sizes": ((), SIZES),
+    "circuit": ("frozen", NAME),
     "mapping_activation": ("relu", NAME),
     "feature_a": (2, [*NUMBER, 0, -0.1]),
     "feature_b": (0.5, [*NUMBER, 0, -0.1]),
