@@ -50,9 +50,7 @@ def ascend(
     steps = state.steps + 1
     learning_rate = config.learning_rate_at(state.steps)
     if config.optimizer == "sgd":
-        return vector + learning_rate * gradient, OptimizerState(
-            first=state.first, second=state.second, steps=steps
-        )
+        return vector + learning_rate * gradient, OptimizerState(first=state.first, second=state.second, steps=steps)
     first = ADAM_BETA1 * state.first + (1.0 - ADAM_BETA1) * gradient
     second = ADAM_BETA2 * state.second + (1.0 - ADAM_BETA2) * gradient * gradient
     unbiased_first = first / (1.0 - ADAM_BETA1**steps)

@@ -74,7 +74,7 @@ def test_arguments_are_left_alone(name):
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_step_halves_with_the_steps_taken(name):
-    """Half-life 2: the first step is of the full size, the third of half, the fifth of a quarter; moments are as ever."""
+    """Half-life 2: the first step is of the full size, the third of half, the fifth of a quarter."""
     gradients, moved = np.random.default_rng(0).normal(size=(5, 3)), {}
     for half_life in (None, 2):
         config = OptimizerConfig(optimizer=name, learning_rate=0.1, learning_rate_half_life=half_life)
