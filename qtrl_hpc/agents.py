@@ -52,7 +52,7 @@ class Agents:
         return [[player.play(actor, steps) for _ in range(count)] for player in self._players]
 
     def reinforce(
-        self, trajectories: list[list[Trajectory]], theta: NDArray[np.float64], baseline: Baseline
+        self, trajectories: list[list[Trajectory]], theta: NDArray[np.float64], baseline: Baseline, update: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return each agent's policy gradient, averaged over its trajectories (Eq. 2), and its statistics.
 
@@ -62,6 +62,7 @@ class Agents:
             trajectories: of ``play``.
             theta: that was played, shape (k,), float64.
             baseline: of the returns before this update.
+            update: its number, as given to ``play``.
 
         Returns:
             ∂J/∂theta, shape (rows, k), and the sums of ``STATISTICS``, shape (rows, 7); rows = agents, or 1.
@@ -71,7 +72,8 @@ class Agents:
         if self._config.reduction == "allreduce":
             batches, statistics = [list(chain(*batches))], [sum(statistics)]
         gradients, entropies = zip(
-            *(policy_gradient(Batch.joined(rows), layers, self._spec, self._config) for rows in batches), strict=True
+            *(policy_gradient(Batch.joined(rows), layers, self._spec, self._config, update) for rows in batches),
+            strict=True,
         )
         return np.array(gradients), np.column_stack([statistics, entropies])
 

@@ -187,6 +187,9 @@ class ReinforceConfig(_Checked):
     logit_penalty: float = 0.0
     """Weight of the quadratic penalty on the centred logits at each step, which keeps a policy from saturating."""
 
+    logit_penalty_half_life: float | None = None
+    """Updates in which that weight falls to half; null: it stays."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._number("gamma", 0.0, 1.0)
@@ -198,6 +201,12 @@ class ReinforceConfig(_Checked):
         self._one_of("time_reduction", ("mean", "sum"))
         self._number("entropy_coefficient", 0.0)
         self._number("logit_penalty", 0.0)
+        if self.logit_penalty_half_life is not None:
+            self._number("logit_penalty_half_life", 0.0, above=True)
+
+    def logit_penalty_at(self, update: int) -> float:
+        """Return the weight of the logit penalty after so many updates."""
+        return _halved(self.logit_penalty, self.logit_penalty_half_life, update)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +219,9 @@ class OptimizerConfig(_Checked):
     learning_rate: float = 1e-3
     """Step size."""
 
+    learning_rate_half_life: float | None = None
+    """Updates in which the step size falls to half; null: it stays."""
+
     max_grad_norm: float | None = None
     """The averaged gradient is scaled down to this Euclidean norm; null for no clipping."""
 
@@ -217,8 +229,14 @@ class OptimizerConfig(_Checked):
         super().__post_init__()
         self._one_of("optimizer", ("adam", "sgd"))
         self._number("learning_rate", 0.0, above=True)
+        if self.learning_rate_half_life is not None:
+            self._number("learning_rate_half_life", 0.0, above=True)
         if self.max_grad_norm is not None:
             self._number("max_grad_norm", 0.0, above=True)
+
+    def learning_rate_at(self, update: int) -> float:
+        """Return the step size after so many updates."""
+        return _halved(self.learning_rate, self.learning_rate_half_life, update)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,6 +329,11 @@ class Config(EnvironmentConfig, PolicyConfig, GeneratorConfig, QpuConfig, Reinfo
                 raise UserError(
                     f"{flag}: got {ours!r}, expected {theirs!r} as in {source}, which --resume goes on from"
                 )
+
+
+def _halved(value: float, half_life: float | None, update: int) -> float:
+    """Return value·2^(−update/half_life), which does not hang on where the run ends: a resumed run may go further."""
+    return value if half_life is None else value * 0.5 ** (update / half_life)
 
 
 def _is_int(value: object) -> bool:

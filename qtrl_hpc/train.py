@@ -111,7 +111,7 @@ def run_updates(
         with stopwatch("episode"):
             trajectories = agents.play(theta, state.update)
         with stopwatch("gradient"):
-            d_theta, statistics = agents.reinforce(trajectories, theta, state.baseline)  # Eq. 1 and 2
+            d_theta, statistics = agents.reinforce(trajectories, theta, state.baseline, state.update)  # Eq. 1, 2
         d_Theta = [generator.pullback(row) for row in d_theta]  # Eq. 3 and 4
         with stopwatch("waiting"):
             world.barrier()
