@@ -122,6 +122,7 @@ RECIPE_PARTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("entropy bonus 0.05 instead of the penalty", {"logit_penalty": 0.0, "entropy_coefficient": 0.05}),
     ("penalty stays", {"logit_penalty_half_life": None}),
     ("step size stays", {"learning_rate_half_life": None}),
+    ("gamma 0.9", {"gamma": 0.9}),
     ("gamma 0.99", {"gamma": 0.99}),
     ("raw return", {"advantage": "return"}),
     ("standardised in the episode", {"advantage": "standardised"}),
