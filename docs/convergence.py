@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from convergence_maths import (
     SIGMA,
-    UPDATE,
     Episodes,
     Estimate,
     ExpectedGradient,
@@ -133,7 +132,7 @@ class Lab:
         self.generator: Generator = make_generator(config, self.spec)
         self.room = explore(env, self.spec)
         self.env = RoomEnv(self.room, env, self.spec)
-        if config.optimizer == "sgd" and hasattr(config, "learning_rate_half_life"):
+        if config.optimizer == "sgd":
             config = replace(config, learning_rate_half_life=None)  # the theorem's step is constant
         self.config = config
         self.num_angles = self.start(0).Theta.num_angles
@@ -220,7 +219,7 @@ class Lab:
         for group in range(groups):
             trajectories = several[0].play(theta, group)
             for row, each in zip(means, several, strict=True):
-                [d_theta], _ = each.reinforce(trajectories, theta, baseline, *UPDATE)
+                [d_theta], _ = each.reinforce(trajectories, theta, baseline, 0)
                 row[group] = self.generator.pullback(d_theta / agents)
         return means
 
@@ -228,7 +227,7 @@ class Lab:
         """Return what the running baseline tends to while Theta stands still, from episodes of its own."""
         theta = self.theta(vector)
         agents = Agents(replace(self.config, seed=SAMPLE_SEED - 1), self.spec, [self.env] * 128, first_agent=0)
-        _, statistics = agents.reinforce(agents.play(theta, 0), theta, Baseline(), *UPDATE)
+        _, statistics = agents.reinforce(agents.play(theta, 0), theta, Baseline(), 0)
         total = dict(zip(STATISTICS, statistics.sum(axis=0), strict=True))
         return Baseline().updated(total["steps"], total["return"], total["squared_return"], 0.0)
 

@@ -6,7 +6,6 @@ over all episodes of a policy can be had exactly, by adding up the probabilities
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -21,8 +20,6 @@ from qtrl_hpc.reinforce import Baseline, Batch, advantages, discounted_returns, 
 Vector = NDArray[np.float64]
 
 SIGMA = 1.96  # standard errors of a 95 % interval
-UPDATE = (0,) if "update" in signature(policy_gradient).parameters else ()
-"""Given where the number of an update may be asked for: what falls with it is resolved before, by ``settled``."""
 
 
 # Statistics. Functions of numbers alone; tests/test_convergence.py has them by hand.
@@ -273,8 +270,6 @@ class ExpectedGradient:
 
 def settled(config: Config, update: int) -> Config:
     """Return a configuration that stays as it is at an update: a penalty that falls keeps its weight."""
-    if not hasattr(config, "logit_penalty_half_life"):
-        return config
     return replace(config, logit_penalty=config.logit_penalty_at(update), logit_penalty_half_life=None)
 
 
@@ -289,7 +284,7 @@ def score_gradient(
         advantage=np.divide(weighted, weights, out=np.zeros_like(weights), where=weights > 0.0).ravel(),
         weight=weights.ravel(),
     )
-    return policy_gradient(batch, policy_layers(theta, spec), spec, config, *UPDATE)[0]
+    return policy_gradient(batch, policy_layers(theta, spec), spec, config, 0)[0]
 
 
 def objective_gradient(
