@@ -228,15 +228,16 @@ def _in_words(hint: Any) -> str:
     return TYPE_WORDS.get(hint) or f"one of {', '.join(get_args(hint))}"
 
 
-def at_least(low: int) -> Callable[[str], int]:
-    """Return what reads a whole number of at least ``low`` from a command line."""
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number of at least ``low``, and at most ``high``, from a command line."""
+    expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
 
-    def whole_number(text: str) -> int:
-        if not text.isdigit() or int(text) < low:
-            raise ArgumentTypeError(f"got {text!r}, expected a whole number of at least {low}")
+    def read(text: str) -> int:
+        if not text.isdigit() or int(text) < low or (high is not None and int(text) > high):
+            raise ArgumentTypeError(f"got {text!r}, expected {expected}")
         return int(text)
 
-    return whole_number
+    return read
 
 
 def run_refusing(command: Callable[[], int]) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from qtrl_hpc.cli import OneLineParser, at_least, run_refusing
+from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.environment import Purpose, check_fits, make_environment, reset_seed, seed_sequence
 from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.inference import Policy, checked_device
@@ -147,8 +147,8 @@ def bootstrap_interval(rewards: NDArray[np.float64], seed: int) -> tuple[float |
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="qtrl_hpc.evaluate", description=__doc__, allow_abbrev=False)
     parser.add_argument("policy", type=Path, help="policy file (.h5)")
-    parser.add_argument("--episodes", type=at_least(1), default=100, help="episodes to play (default: 100)")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of every random stream (default: 0)")
+    parser.add_argument("--episodes", type=whole_number(1), default=100, help="episodes to play (default: 100)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of every random stream (default: 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most probable action instead of drawing one")
     parser.add_argument("--env-id", help="another environment than the policy was trained in")
     parser.add_argument("--device", default="cpu", help="where the policy runs: cpu or cuda (default: cpu)")

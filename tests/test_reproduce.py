@@ -399,7 +399,8 @@ def test_figures_and_all_tables_are_written(tmp_path):
     [
         ([], ["study"]),
         (["table3"], ["table3", "table1"]),
-        (["table1", "--seeds=0"], ["--seeds", "'0'", "at least 1"]),
+        (["table1", "--seeds=0"], ["--seeds", "'0'", "from 1 to 1000"]),
+        (["table1", "--seeds=9999999999"], ["--seeds", "'9999999999'", "from 1 to 1000"]),
         (["table1", "--seeds=x"], ["--seeds", "'x'"]),
         (["table1", "--first-seed=-1"], ["--first-seed", "'-1'", "at least 0"]),
         (["table1", "--preset=paper"], ["--preset", "paper", "qtrl"]),

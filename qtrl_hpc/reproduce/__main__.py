@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from threadpoolctl import threadpool_limits
 
 from qtrl_hpc import files, jit
-from qtrl_hpc.cli import OneLineParser, asks_for_help, at_least
+from qtrl_hpc.cli import OneLineParser, asks_for_help, whole_number
 from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from qtrl_hpc.launcher import launched_rank
@@ -21,6 +21,7 @@ from qtrl_hpc.stop import StopRequest
 
 STUDIES = ("table1", "table2", "figure1", "ablations", "tuned")
 PRESETS = ("qtrl", "tuned")
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +176,8 @@ def _prepare(options: Options) -> None:
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="qtrl_hpc.reproduce", description=__doc__, allow_abbrev=False)
     parser.add_argument("study", choices=STUDIES, help=", ".join(STUDIES))
-    parser.add_argument("--seeds", type=at_least(1), help="how many seeds (default: 10)")
-    parser.add_argument("--first-seed", type=at_least(0), default=0, help="the first of them (default: 0)")
+    parser.add_argument("--seeds", type=whole_number(1, MOST_SEEDS), help="how many seeds (default: 10)")
+    parser.add_argument("--first-seed", type=whole_number(0), default=0, help="the first of them (default: 0)")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: results)")
     parser.add_argument("--quick", action="store_true", help="a smoke run: 2 seeds of 150 rounds, in results-quick")
     parser.add_argument(
