@@ -61,7 +61,11 @@ class Agents:
         ]
 
     def reinforce(
-        self, trajectories: list[list[Trajectory]], theta: NDArray[np.float64] | Rows, baseline: Baseline
+        self,
+        trajectories: list[list[Trajectory]],
+        theta: NDArray[np.float64] | Rows,
+        baseline: Baseline,
+        update: int,
     ) -> tuple[Rows, NDArray[np.float64]]:
         """Return each agent's policy gradient, averaged over its trajectories (Eq. 2), and its statistics.
 
@@ -72,24 +76,26 @@ class Agents:
             trajectories: of ``play``.
             theta: that was played, as ``play`` took it.
             baseline: of the returns before this update.
+            update: its number, as given to ``play``.
 
         Returns:
             ∂J/∂theta, shape (k,), row by row, and the sums of ``STATISTICS``, shape (rows, 7); rows = agents, or 1. An
             agent that sat out has None and zeros.
         """
         if isinstance(theta, list):
-            return self._reinforce_each(trajectories, theta, baseline)
+            return self._reinforce_each(trajectories, theta, baseline, update)
         layers = policy_layers(theta, self._spec)
         batches, statistics = map(list, zip(*(self._weigh(own, baseline) for own in trajectories), strict=True))
         if self._config.reduction == "allreduce":
             batches, statistics = [list(chain(*batches))], [sum(statistics)]
         gradients, entropies = zip(
-            *(policy_gradient(Batch.joined(rows), layers, self._spec, self._config) for rows in batches), strict=True
+            *(policy_gradient(Batch.joined(rows), layers, self._spec, self._config, update) for rows in batches),
+            strict=True,
         )
         return list(gradients), np.column_stack([statistics, entropies])
 
     def _reinforce_each(
-        self, trajectories: list[list[Trajectory]], thetas: Rows, baseline: Baseline
+        self, trajectories: list[list[Trajectory]], thetas: Rows, baseline: Baseline, update: int
     ) -> tuple[Rows, NDArray[np.float64]]:
         gradients: Rows = [None] * len(thetas)
         statistics = np.zeros((len(thetas), len(STATISTICS)))
@@ -97,7 +103,7 @@ class Agents:
             if theta is not None:
                 batches, statistics[row, :-1] = self._weigh(own, baseline)
                 gradients[row], statistics[row, -1] = policy_gradient(
-                    Batch.joined(batches), policy_layers(theta, self._spec), self._spec, self._config
+                    Batch.joined(batches), policy_layers(theta, self._spec), self._spec, self._config, update
                 )
         return gradients, statistics
 

@@ -67,6 +67,15 @@ def preset_names() -> list[str]:
     )
 
 
+def preset(name: str, **changes: Any) -> Config:
+    """Return a packaged configuration with some values changed.
+
+    Raises:
+        UserError: there is no such preset, or a value makes no sense.
+    """
+    return _build({**_file_values(_preset_path(name)), **changes})
+
+
 def parse_train(argv: list[str]) -> TrainOptions:
     """Read the command line of ``qtrl_hpc.train``.
 
@@ -92,17 +101,15 @@ def parse_train(argv: list[str]) -> TrainOptions:
                 f"--run-dir: got {own.run_dir}, which has no config.yaml, expected the directory of a run to --resume",
             )
         )
-    preset = own.preset or (None if own.resume else DEFAULT_PRESET)
-    if preset is not None:
-        if preset not in preset_names():
-            raise UserError(f"--preset: got {preset!r}, expected one of {', '.join(preset_names())}")
-        sources.append(Path(str(files("qtrl_hpc.presets") / f"{preset}.yaml")))
+    name = own.preset or (None if own.resume else DEFAULT_PRESET)
+    if name is not None:
+        sources.append(_preset_path(name))
     sources += [_existing(path, f"--config: got {path}, expected a YAML file that exists") for path in own.config]
     values: dict[str, Any] = {}
     for source in sources:
         values.update(_file_values(source))
     config = _build({**values, **_parse_values(rest)})
-    run_dir = own.run_dir or Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{preset or 'run'}-seed{config.seed}")
+    run_dir = own.run_dir or Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{name or 'run'}-seed{config.seed}")
     return TrainOptions(config=config, run_dir=run_dir, resume=own.resume)
 
 
@@ -119,6 +126,12 @@ def print_train_help() -> None:
     run.add_argument("--run-dir", default="runs/DATE-TIME-PRESET-SEED", help="directory of the run")
     run.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --run-dir")
     parser.print_help()
+
+
+def _preset_path(name: str) -> Path:
+    if name not in preset_names():
+        raise UserError(f"--preset: got {name!r}, expected one of {', '.join(preset_names())}")
+    return Path(str(files("qtrl_hpc.presets") / f"{name}.yaml"))
 
 
 def _config_parser(defaults: Config | None = None) -> Any:
@@ -235,6 +248,18 @@ def _our_words(message: str) -> str:
 
 def _in_words(hint: Any) -> str:
     return TYPE_WORDS.get(hint) or f"one of {', '.join(get_args(hint))}"
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number of at least ``low``, and at most ``high``, from a command line."""
+    expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+
+    def read(text: str) -> int:
+        if not text.isdigit() or int(text) < low or (high is not None and int(text) > high):
+            raise ArgumentTypeError(f"got {text!r}, expected {expected}")
+        return int(text)
+
+    return read
 
 
 def run_refusing(command: Callable[[], int]) -> int:

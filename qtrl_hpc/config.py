@@ -109,6 +109,9 @@ class GeneratorConfig(_Checked):
     layers: int = 3
     """L, blocks of U3 and controlled-U3 in the circuit."""
 
+    circuit: Literal["trained", "frozen", "absent", "random"] = "trained"
+    """trained, or an ablation in which beta alone is: frozen at its first angles, absent (x = 0), or random numbers."""
+
     mapping_hidden_sizes: tuple[int, ...] = (10, 64, 10)
     """Hidden layers of the mapping model."""
 
@@ -127,6 +130,7 @@ class GeneratorConfig(_Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._positive_int("layers")
+        self._one_of("circuit", ("trained", "frozen", "absent", "random"))
         self._sizes("mapping_hidden_sizes")
         self._one_of("mapping_activation", ("none", "tanh", "relu"))
         self._number("feature_a", 0.0, above=True)
@@ -244,6 +248,9 @@ class ReinforceConfig(_Checked):
     logit_penalty: float = 0.0
     """Weight of the quadratic penalty on the centred logits at each step, which keeps a policy from saturating."""
 
+    logit_penalty_half_life: float | None = None
+    """Updates in which that weight falls to half; null: it stays."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._number("gamma", 0.0, 1.0)
@@ -255,6 +262,12 @@ class ReinforceConfig(_Checked):
         self._one_of("time_reduction", ("mean", "sum"))
         self._number("entropy_coefficient", 0.0)
         self._number("logit_penalty", 0.0)
+        if self.logit_penalty_half_life is not None:
+            self._number("logit_penalty_half_life", 0.0, above=True)
+
+    def logit_penalty_at(self, update: int) -> float:
+        """Return the weight of the logit penalty after so many updates."""
+        return _halved(self.logit_penalty, self.logit_penalty_half_life, update)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +280,9 @@ class OptimizerConfig(_Checked):
     learning_rate: float = 1e-3
     """Step size."""
 
+    learning_rate_half_life: float | None = None
+    """Updates in which the step size falls to half; null: it stays."""
+
     max_grad_norm: float | None = None
     """The averaged gradient is scaled down to this Euclidean norm; null for no clipping."""
 
@@ -274,8 +290,14 @@ class OptimizerConfig(_Checked):
         super().__post_init__()
         self._one_of("optimizer", ("adam", "sgd"))
         self._number("learning_rate", 0.0, above=True)
+        if self.learning_rate_half_life is not None:
+            self._number("learning_rate_half_life", 0.0, above=True)
         if self.max_grad_norm is not None:
             self._number("max_grad_norm", 0.0, above=True)
+
+    def learning_rate_at(self, update: int) -> float:
+        """Return the step size after so many updates."""
+        return _halved(self.learning_rate, self.learning_rate_half_life, update)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,6 +403,11 @@ class Config(
                 raise UserError(
                     f"{flag}: got {ours!r}, expected {theirs!r} as in {source}, which --resume goes on from"
                 )
+
+
+def _halved(value: float, half_life: float | None, update: int) -> float:
+    """Return value·2^(−update/half_life), which does not hang on where the run ends: a resumed run may go further."""
+    return value if half_life is None else value * 0.5 ** (update / half_life)
 
 
 def _is_int(value: object) -> bool:

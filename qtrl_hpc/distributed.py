@@ -61,6 +61,13 @@ class World:
         check_launcher(world.size, MPI.Get_library_version().split(",")[0].strip(), os.environ)
         return world
 
+    @classmethod
+    def alone(cls) -> "World":
+        """Return a world of this rank only, in which it may do what other ranks do not; MPI has been started."""
+        from mpi4py import MPI
+
+        return cls(MPI.COMM_SELF)
+
     def gather_text(self, text: str) -> list[str]:
         """Return every rank's text, in rank order, on every rank. Collective: all ranks."""
         self._meet()

@@ -85,7 +85,7 @@ class RunningEpisodes(NamedTuple):
 class Actor:
     """Draw actions from one theta, observation by observation: π(a|s) = softmax(W2·act(W1·s + b1) + b2).
 
-    An environment step in MiniGrid takes 100 µs, so nothing here makes an array anew at a step.
+    An environment's step may take no more than a few µs, so nothing here makes an array anew at a step.
 
     Args:
         theta: the policy's weights, shape (k,), float64.

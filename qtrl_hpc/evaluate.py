@@ -1,10 +1,8 @@
 """Play a policy file in its environment: ``python -m qtrl_hpc.evaluate policy.h5 --episodes 100``."""
 
-import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from qtrl_hpc.cli import OneLineParser, run_refusing
+from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.environment import Purpose, check_fits, make_environment, reset_seed, seed_sequence
 from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.inference import Policy, checked_device
@@ -149,22 +147,13 @@ def bootstrap_interval(rewards: NDArray[np.float64], seed: int) -> tuple[float |
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="qtrl_hpc.evaluate", description=__doc__, allow_abbrev=False)
     parser.add_argument("policy", type=Path, help="policy file (.h5)")
-    parser.add_argument("--episodes", type=_at_least(1), default=100, help="episodes to play (default: 100)")
-    parser.add_argument("--seed", type=_at_least(0), default=0, help="of every random stream (default: 0)")
+    parser.add_argument("--episodes", type=whole_number(1), default=100, help="episodes to play (default: 100)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of every random stream (default: 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most probable action instead of drawing one")
     parser.add_argument("--env-id", help="another environment than the policy was trained in")
     parser.add_argument("--device", default="cpu", help="where the policy runs: cpu or cuda (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
-
-
-def _at_least(low: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        if not text.isdigit() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least {low}")
-        return int(text)
-
-    return whole_number
 
 
 def _sentence(result: Evaluation) -> str:

@@ -1,5 +1,7 @@
 """Files that are replaced whole or not at all."""
 
+import errno
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -33,6 +35,26 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def hold(path: Path) -> bool:
+    """Make a lock file and hold it until this process ends.
+
+    Returns:
+        Whether it is held: a file system without locks cannot keep others out.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        return False
+    return True
 
 
 def _umask() -> int:

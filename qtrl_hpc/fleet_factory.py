@@ -142,6 +142,9 @@ def _check_measurement(config: Config) -> None:
         raise UserError(f"--qpu: got {config.qpu!r}, expected aer or backend:SPEC with {measured[0]}")
     if config.noise is not None and backend:
         raise UserError(f"--noise: got it with --qpu {config.qpu}, expected none: a back end brings its own noise")
+    if config.circuit != "trained":
+        flag = measured[0] if measured else f"--gradient {config.gradient}"
+        raise UserError(f"--circuit: got {config.circuit!r}, expected trained with {flag}")
     if config.precision != "double" and backend:
         raise UserError(f"--precision: got {config.precision!r}, expected double with --qpu {config.qpu}")
     choices = ", ".join(name for name in GRADIENTS if name != "adjoint")

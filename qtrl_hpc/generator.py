@@ -143,6 +143,40 @@ def initial_Theta(num_angles: int, mapping_sizes: tuple[int, ...], rng: np.rando
     return Theta(np.concatenate([phi, mlp.initial_parameters(mapping_sizes, rng)]), num_angles)
 
 
+class FixedFeatureGenerator:
+    """Generate theta by the mapping model from features that training does not change, an ablation: Θ = β.
+
+    Args:
+        x: the features, shape (k,), float64.
+        mapping: on k rows.
+        num_angles: of the circuit that is not trained; so many numbers are drawn first, so that a seed starts from the
+            same beta whether the circuit is trained or not.
+        stopwatch: takes the seconds spent in "mapping" and "gradient".
+    """
+
+    def __init__(
+        self, x: NDArray[np.float64], mapping: Mapping, num_angles: int, stopwatch: Stopwatch | None = None
+    ) -> None:
+        self._x, self._mapping, self._num_angles = x, mapping, num_angles
+        self._stopwatch = stopwatch or Stopwatch()
+
+    def __call__(self, Theta: Theta) -> NDArray[np.float64]:
+        """Return theta, shape (k,), float64."""
+        self._Theta = Theta
+        with self._stopwatch("mapping"):
+            output = self._mapping.forward(Theta.beta, self._x)
+            return output - output.mean()
+
+    def pullback(self, d_theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ∂J/∂β at the last call, shape (l,), from ∂J/∂θ, shape (k,)."""
+        with self._stopwatch("gradient"):
+            return self._mapping.pullback(self._Theta.beta, d_theta - d_theta.mean())[0]
+
+    def initial(self, rng: np.random.Generator) -> Theta:
+        """Draw beta as PyTorch's ``nn.Linear`` would."""
+        return Theta(initial_Theta(self._num_angles, self._mapping.sizes, rng).beta.copy(), 0)
+
+
 class ClassicalGenerator:
     """Train theta itself, the baseline: Θ has no angles and β = θ.
 

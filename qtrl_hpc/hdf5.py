@@ -21,13 +21,23 @@ Datasets = dict[str, NDArray[np.float64]]
 # HDF5 1.10's format: its checksums cover the metadata as well.
 _LIBVER = ("v110", "v110")
 _MOST_LINKS = 100
+_MOST_LINKS_COMPRESSED = 10_000
+_MOST_COMPRESSION = 1032  # what deflate can reach
 
 
 class DamagedError(UserError):
     """The file is not what it was when it was written."""
 
 
-def write(path: Path, *, format: str, format_version: int, attributes: Attributes, datasets: Datasets) -> None:
+def write(
+    path: Path,
+    *,
+    format: str,
+    format_version: int,
+    attributes: Attributes,
+    datasets: Datasets,
+    compressed: bool = False,
+) -> None:
     """Write a file atomically (``files.replace``).
 
     Args:
@@ -36,25 +46,28 @@ def write(path: Path, *, format: str, format_version: int, attributes: Attribute
         format_version: attribute ``format_version``.
         attributes: text and whole numbers, stored at the root.
         datasets: by absolute name, float64.
+        compressed: store them by HDF5's gzip filter, which finds numbers that come back.
     """
+    filters = {"compression": "gzip", "compression_opts": 9} if compressed else {}
     attributes = {**attributes, "format": format, "format_version": format_version}
     memory = io.BytesIO()
     with h5py.File(memory, "w", libver=_LIBVER) as file:
         for name, values in datasets.items():
-            file.create_dataset(name, data=np.ascontiguousarray(values, np.float64))
+            file.create_dataset(name, data=np.ascontiguousarray(values, np.float64), **filters)
         for name, value in attributes.items():
             file.attrs[name] = _stored(value)
         file.attrs["digest"] = _stored(content_digest(attributes, datasets))
     files.replace(path, memory.getvalue())
 
 
-def read(path: Path, *, format: str, format_version: int) -> tuple[Attributes, Datasets]:
+def read(path: Path, *, format: str, format_version: int, compressed: bool = False) -> tuple[Attributes, Datasets]:
     """Read a file that ``write`` wrote.
 
     Args:
         path: of the file.
         format: that it must have.
         format_version: the newest that can be read.
+        compressed: whether its datasets are.
 
     Raises:
         DamagedError: it is not as it was written; the text names the file.
@@ -69,7 +82,7 @@ def read(path: Path, *, format: str, format_version: int) -> tuple[Attributes, D
             attributes = {name: _attribute(file, name) for name in file.attrs}
             _check_kind(path, attributes, format, format_version)
             digest = attributes.pop("digest", None)
-            datasets = _datasets(file, len(content))
+            datasets = _datasets(file, len(content), compressed=compressed)
     except UserError:
         raise
     except Exception as error:  # h5py raises almost anything on a damaged file
@@ -108,16 +121,19 @@ def _check_kind(path: Path, attributes: Attributes, format: str, format_version:
         )
 
 
-def _datasets(file: h5py.File, file_size: int) -> Datasets:
-    """Return all float64 arrays; refuse what points elsewhere, or claims more bytes together than the file has."""
+def _datasets(file: h5py.File, file_size: int, *, compressed: bool) -> Datasets:
+    """Return all float64 arrays; refuse what points elsewhere, or claims more bytes together than the file can hold."""
+    most_links, most_bytes = (
+        (_MOST_LINKS_COMPRESSED, file_size * _MOST_COMPRESSION) if compressed else (_MOST_LINKS, file_size)
+    )
     found: Datasets = {}
     links, claimed, groups = 0, 0, [("", file)]
     while groups:
         prefix, group = groups.pop()
         for name in group:
             links += 1
-            if links > _MOST_LINKS:
-                raise ValueError(f"it holds more than {_MOST_LINKS} names")
+            if links > most_links:
+                raise ValueError(f"it holds more than {most_links} names")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{prefix}/{name} is a link")
             item = group[name]
@@ -126,10 +142,12 @@ def _datasets(file: h5py.File, file_size: int) -> Datasets:
                 continue
             if not isinstance(item, h5py.Dataset) or item.dtype != np.float64 or item.shape is None:
                 raise ValueError(f"{prefix}/{name} is no float64 array")
-            if item.chunks is not None or item.external is not None or item.is_virtual:
-                raise ValueError(f"{prefix}/{name} is not stored as one piece")
+            if (item.chunks is None) is compressed or item.external is not None or item.is_virtual:
+                raise ValueError(
+                    f"{prefix}/{name} is not stored {'in compressed chunks' if compressed else 'as one piece'}"
+                )
             claimed += item.nbytes
-            if claimed > file_size:
+            if claimed > most_bytes:
                 raise ValueError(f"{prefix}/{name} claims more bytes than the file has")
             found[f"{prefix}/{name}"] = np.asarray(item[()])
     return found

@@ -95,7 +95,7 @@ class ProgressDisplay:
             self._last_line = now
             left = (self._total - update) / rate
             print(
-                f"update {update}/{self._total}  reward {self._shown}  {rate:.1f} updates/s  {_clock(left)} left",
+                f"update {update}/{self._total}  reward {self._shown}  {rate:.1f} updates/s  {clock(left)} left",
                 flush=True,
             )
 
@@ -139,7 +139,8 @@ def _update_of(line: bytes) -> float:
         return float("inf")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a duration as hours, minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -41,20 +41,19 @@ def ascend(
         vector: Theta, shape (P + l,), float64.
         gradient: the mean over agents of ∂J/∂Theta, same shape.
         state: of the optimiser.
-        config: which optimiser, step size, clipping.
+        config: which optimiser, step size and its half-life, clipping.
 
     Returns:
         The new Theta vector and the new state; the arguments are left alone.
     """
     gradient = clip_by_norm(gradient, config.max_grad_norm)
     steps = state.steps + 1
+    learning_rate = config.learning_rate_at(state.steps)
     if config.optimizer == "sgd":
-        return vector + config.learning_rate * gradient, OptimizerState(
-            first=state.first, second=state.second, steps=steps
-        )
+        return vector + learning_rate * gradient, OptimizerState(first=state.first, second=state.second, steps=steps)
     first = ADAM_BETA1 * state.first + (1.0 - ADAM_BETA1) * gradient
     second = ADAM_BETA2 * state.second + (1.0 - ADAM_BETA2) * gradient * gradient
     unbiased_first = first / (1.0 - ADAM_BETA1**steps)
     unbiased_second = second / (1.0 - ADAM_BETA2**steps)
-    vector = vector + config.learning_rate * unbiased_first / (np.sqrt(unbiased_second) + ADAM_EPSILON)
+    vector = vector + learning_rate * unbiased_first / (np.sqrt(unbiased_second) + ADAM_EPSILON)
     return vector, OptimizerState(first=first, second=second, steps=steps)

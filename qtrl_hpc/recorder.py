@@ -3,13 +3,25 @@
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint, save_newest
 from qtrl_hpc.metrics import MetricsFile, ProgressDisplay, recent_reward
 from qtrl_hpc.run_directory import METRICS, RunDirectory
 
 RECENT_UPDATES = 100
+
+
+class RunLog(Protocol):
+    """What is told of a run as it goes on."""
+
+    def update(self, row: dict[str, Any]) -> None:
+        """Take note of one update's metrics."""
+        ...
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Take note of a state to go on from."""
+        ...
 
 
 @dataclass

@@ -98,7 +98,7 @@ class Batch(NamedTuple):
 
 
 def policy_gradient(
-    batch: Batch, layers: mlp.Layers, spec: PolicySpec, config: ReinforceConfig
+    batch: Batch, layers: mlp.Layers, spec: PolicySpec, config: ReinforceConfig, update: int
 ) -> tuple[NDArray[np.float64], float]:
     """Return the direction in which to move theta, for ascent, by one pass forward and one back.
 
@@ -110,6 +110,7 @@ def policy_gradient(
         layers: of the policy that played them.
         spec: of the policy.
         config: the coefficients.
+        update: how many updates were made before; the penalty's weight falls with it.
 
     Returns:
         The gradient, shape (k,), float64, and the sum over steps of the policy's entropy, in nats.
@@ -121,7 +122,7 @@ def policy_gradient(
     d_logits = -pi * batch.advantage[:, None]
     d_logits[np.arange(len(batch.actions)), batch.actions] += batch.advantage
     d_logits -= config.entropy_coefficient * pi * (log_pi + entropy)
-    d_logits -= config.logit_penalty * (outputs[-1] - outputs[-1].mean(axis=1, keepdims=True))
+    d_logits -= config.logit_penalty_at(update) * (outputs[-1] - outputs[-1].mean(axis=1, keepdims=True))
     d_logits *= batch.weight[:, None]
     d_theta, _ = mlp.backward(layers, spec.activation, batch.obs, outputs, d_logits)
     return d_theta, float(entropy.sum())

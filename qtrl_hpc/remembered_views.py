@@ -1,6 +1,6 @@
 """MiniGrid's observations, computed once for each place in a grid: nine tenths of a step's time otherwise."""
 
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 
@@ -31,7 +31,7 @@ class RememberedViews(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
-        self._inner: Any = env.unwrapped
+        self._inner = cast(Any, env.unwrapped)
         self._compute = self._inner.gen_obs
         self._inner.gen_obs = self._view
         self._images: dict[tuple[int, ...], Any] = {}

@@ -1,7 +1,5 @@
 """The directory of a run: who may write to it, and what it holds before the first update."""
 
-import errno
-import fcntl
 import os
 from pathlib import Path
 
@@ -41,25 +39,17 @@ class RunDirectory:
                     f"--run-dir: got {path}, which holds a run; add --resume to go on with it, or name another"
                 )
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            if not files.hold(path / LOCK):
+                self.warnings.append(f"{path}: its file system has no locks, so a second run in it would go unnoticed")
+        except BlockingIOError:
+            raise UserError(f"--run-dir: got {path}, which belongs to a run still going on") from None
         except OSError as error:
             raise UserError(f"--run-dir: got {path}, which cannot be written to ({error.strerror})") from error
-        self._take_lock()
         if not resume and holds_run(path):
             raise UserError(f"--run-dir: got {path}, in which another run has just been started")
         for name in ("checkpoint", CONFIG, METRICS):
             for leftover in path.glob(f".{name}*.tmp"):  # of a run that was killed while writing
                 leftover.unlink()
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--run-dir: got {self.path}, which belongs to a run still going on") from None
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise
-            self.warnings.append(f"{self.path}: its file system has no locks, so a second run in it would go unnoticed")
 
     def write_config(self, config: Config) -> None:
         """Write ``config.yaml``."""

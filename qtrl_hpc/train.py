@@ -27,7 +27,7 @@ from qtrl_hpc.generator import Generator, Theta
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.optimizer import OptimizerState, ascend
 from qtrl_hpc.policy import PolicySpec
-from qtrl_hpc.recorder import Recorder
+from qtrl_hpc.recorder import Recorder, RunLog
 from qtrl_hpc.reinforce import Baseline
 from qtrl_hpc.run_directory import RunDirectory
 from qtrl_hpc.stop import StopRequest
@@ -112,7 +112,7 @@ def run_updates(
     state: TrainingState,
     stop: StopRequest,
     stopwatch: Stopwatch,
-    recorder: Recorder | None,
+    recorder: RunLog | None,
 ) -> TrainingState:
     """Make updates until they are done or a rank was asked to stop, or too few QPUs deliver. Collective: all ranks.
 
@@ -126,7 +126,7 @@ def run_updates(
         with stopwatch("episode"):
             trajectories = agents.play(theta, state.update)
         with stopwatch("gradient"):
-            d_theta, statistics = agents.reinforce(trajectories, theta, state.baseline)  # Eq. 1 and 2
+            d_theta, statistics = agents.reinforce(trajectories, theta, state.baseline, state.update)  # Eq. 1, 2
         d_Theta = fleet.pullback(d_theta)  # Eq. 3 and 4
         with stopwatch("waiting"):
             world.barrier()
@@ -214,7 +214,7 @@ def _save(
     fleet: Fleet,
     state: TrainingState,
     running: RunningEpisodes | None,
-    recorder: Recorder | None,
+    recorder: RunLog | None,
 ) -> None:
     """Write a checkpoint on rank 0, if ranks hold the same state; ``running`` is this rank's. Collective: all ranks."""
     world.check_same(state.digest(), f"the state after update {state.update}")
@@ -231,7 +231,7 @@ def _stop_without_quorum(
     fleet: Fleet,
     agents: Agents,
     state: TrainingState,
-    recorder: Recorder | None,
+    recorder: RunLog | None,
     total: Total,
     failures: dict[int, str],
 ) -> TrainingState:

@@ -55,7 +55,7 @@ def test_windows_of_five_steps_by_hand():
     theta = np.zeros(4)
     for update, (obs, returns, ended) in enumerate(expected):
         [[window]] = trajectories = agents.play(theta, update)
-        [gradient], [row] = agents.reinforce(trajectories, theta, SEEN)
+        [gradient], [row] = agents.reinforce(trajectories, theta, SEEN, 0)
         push = (np.eye(2)[window.actions] - 0.5) * np.array(returns)[:, None] / 5
         np.testing.assert_allclose(gradient, [*(push.T @ obs), *push.sum(axis=0)], atol=1e-12)
         found = sums(row)
@@ -72,12 +72,12 @@ def test_standardised_is_over_the_window():
     returns = np.array([27.5, 35, 30, 22, 24])
     advantage = (returns - returns.mean()) / (returns.std(ddof=1) + 1e-6)
     push = (np.eye(2)[window.actions] - 0.5) * advantage[:, None] / 5
-    np.testing.assert_allclose(agents.reinforce(trajectories, theta, SEEN)[0][0][2:], push.sum(axis=0), atol=1e-12)
+    np.testing.assert_allclose(agents.reinforce(trajectories, theta, SEEN, 0)[0][0][2:], push.sum(axis=0), atol=1e-12)
 
 
 def test_update_in_which_no_episode_ends():
     agents = counters(2, steps_per_update=2)
-    _, rows = agents.reinforce(agents.play(np.zeros(4), 0), np.zeros(4), SEEN)
+    _, rows = agents.reinforce(agents.play(np.zeros(4), 0), np.zeros(4), SEEN, 0)
     found = sums(rows.sum(axis=0))
     assert (found["episodes"], found["reward"], found["length"], found["steps"]) == (0, 0, 0, 4)
 
@@ -104,7 +104,7 @@ def minigrid(count, first_agent=0, **values):
 FORMS = [
     {"episodes_per_update": 3},
     {"episodes_per_update": 2, "time_reduction": "sum", "advantage": "standardised"},
-    {"steps_per_update": 40, "entropy_coefficient": 0.1, "logit_penalty": 0.01},
+    {"steps_per_update": 40, "entropy_coefficient": 0.1, "logit_penalty": 0.01, "logit_penalty_half_life": 3},
     {"steps_per_update": 40, "time_reduction": "sum", "advantage": "standardised"},
 ]
 
@@ -117,7 +117,7 @@ def test_one_pass_for_all_agents_is_the_sum_of_each_trajectorys_own(values):
         agents, spec = minigrid(3, reduction=reduction, **values)
         theta = 0.1 * np.random.default_rng(0).normal(size=spec.num_parameters)
         trajectories = agents.play(theta, 0)
-        done[reduction] = agents.reinforce(trajectories, theta, SEEN)
+        done[reduction] = agents.reinforce(trajectories, theta, SEEN, 6)
     config, layers, expected = Config(**MINIGRID, **values), policy_layers(theta, spec), []
     for own in trajectories:
         gradients = []
@@ -125,7 +125,7 @@ def test_one_pass_for_all_agents_is_the_sum_of_each_trajectorys_own(values):
             G, T = discounted_returns(each.rewards, each.over, config.gamma, 8.0), len(each.rewards)
             weight = np.full(T, 1 / T if config.time_reduction == "mean" else 1.0)
             batch = Batch(each.obs, each.actions, advantages(G, config, SEEN), weight)
-            gradients.append(policy_gradient(batch, layers, spec, config)[0])
+            gradients.append(policy_gradient(batch, layers, spec, config, 6)[0])
         expected.append(np.mean(gradients, axis=0))
     assert [len(rows) for rows in done["allreduce"] + done["ordered"]] == [1, 1, 3, 3]
     np.testing.assert_allclose(done["ordered"][0], expected, atol=1e-12)
@@ -140,7 +140,7 @@ def test_number_of_passes_through_the_policy(monkeypatch, reduction, passes):
     monkeypatch.setattr(module, "policy_gradient", lambda *args: seen.append(args) or policy_gradient(*args))
     agents, spec = minigrid(3, episodes_per_update=2, reduction=reduction)
     theta = np.zeros(spec.num_parameters)
-    agents.reinforce(agents.play(theta, 0), theta, SEEN)
+    agents.reinforce(agents.play(theta, 0), theta, SEEN, 0)
     assert len(seen) == passes
 
 

@@ -52,7 +52,7 @@ def test_json_has_every_field_and_finite_figures(reported):
     assert set(report) == {"format", "format_version", "command", "quick", "machine", "rows", "seconds"}
     assert (report["format"], report["format_version"], report["quick"]) == ("qtrl_hpc-bench", 1, True)
     names = [row["name"] for row in report["rows"]]
-    assert names == ["aer", "aer.overhead", "mapping.tuned", "mapping.qtrl", "action"]
+    assert names == ["aer", "aer.overhead", "mapping.tuned", "mapping.qtrl", "action", "action.step"]
     for row in report["rows"]:
         assert set(row) == set(FIELDS)
         assert all(isinstance(row[name], kind) for name, kind in FIELDS.items())

@@ -28,6 +28,7 @@ FIELDS = {
     "policy_activation": ("tanh", [*NAME, "none"]),
     "layers": (1, COUNT),
     "mapping_hidden_sizes": ((), SIZES),
+    "circuit": ("frozen", NAME),
     "mapping_activation": ("relu", NAME),
     "feature_a": (2, [*NUMBER, 0, -0.1]),
     "feature_b": (0.5, [*NUMBER, 0, -0.1]),
@@ -59,8 +60,10 @@ FIELDS = {
     "time_reduction": ("sum", NAME),
     "entropy_coefficient": (0.05, [*NUMBER, -0.01]),
     "logit_penalty": (0.02, [*NUMBER, -0.01]),
+    "logit_penalty_half_life": (200, [*NOT_NUMBER, 0, -1.0]),
     "optimizer": ("sgd", NAME),
     "learning_rate": (1e-4, [*NUMBER, 0, -1e-3]),
+    "learning_rate_half_life": (0.5, [*NOT_NUMBER, 0, -1.0]),
     "max_grad_norm": (10, [*NOT_NUMBER, 0, -1.0]),
     "seed": (7, [*NOT_INT, None, -1]),
     "updates": (1, COUNT),
@@ -162,3 +165,15 @@ def test_one_step_cannot_be_standardised():
     with pytest.raises(ValueError, match=r"^--steps-per-update: got 1, expected at least 2 with --advantage"):
         Config(steps_per_update=1, advantage="standardised")
     Config(steps_per_update=1, advantage="baseline")
+
+
+@pytest.mark.parametrize(("name", "value"), [("learning_rate", 0.8), ("logit_penalty", 0.8)])
+def test_what_halves_by_hand(name, value):
+    """Half-life 4 updates: 0.8, after 4 updates 0.4, after 12 0.1, after 2 0.8/√2; however long the run is to be."""
+    for updates in (1, 1000):
+        config = Config(**{name: value, f"{name}_half_life": 4, "updates": updates})
+        at = getattr(config, f"{name}_at")
+        assert (at(0), at(4), at(12)) == (0.8, 0.4, 0.1)
+        assert at(2) == pytest.approx(0.8 / 2**0.5)
+    assert getattr(Config(**{name: value}), f"{name}_at")(10**9) == value
+    assert at(10**9) == 0.0

@@ -89,6 +89,7 @@ REFUSED = [
     ),
     ({"qpu": "backend:support_qpus:small", "shots": 9, "gradient": "spsa"}, "expected at least 5 qubits, small has 2"),
     ({"qpu": "backend:aer", "precision": "single", "shots": 10, "gradient": "spsa"}, "--precision: got 'single'"),
+    ({"circuit": "frozen", "gradient": "spsa"}, "--circuit: got 'frozen', expected trained with --gradient spsa"),
     ({"gradient": "surrogate"}, "--gradient: got 'surrogate' with an exact QPU"),
     ({"share_circuits": True}, "--share-circuits: got --gradient adjoint, expected parameter-shift"),
     ({"policy": "classical", "shots": 10, "gradient": "spsa"}, "--policy: got 'classical' with --shots 10"),

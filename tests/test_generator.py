@@ -9,7 +9,7 @@ from qiskit.quantum_info import Statevector
 
 from qtrl_hpc import mlp
 from qtrl_hpc.config import Config
-from qtrl_hpc.environment import make_environment, policy_spec
+from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.factory import make_generator, num_qubits_for
 from qtrl_hpc.generator import ClassicalGenerator, Feature, QuantumGenerator, Theta
@@ -205,3 +205,59 @@ def test_more_threads_than_cores_are_refused_where_the_kernels_would_use_them():
     with pytest.raises(UserError, match=r"^--threads: got 4096, expected at most \d+, the cores"):
         generator_of(qpu="statevector", threads=4096, policy_hidden_sizes=[8192])
     generator_of(qpu="statevector", threads=4096)  # a small state is swept by one
+
+
+FIXED = ("frozen", "absent", "random")
+
+
+@pytest.mark.parametrize("activation", ["none", "tanh"])
+@pytest.mark.parametrize("circuit", FIXED)
+def test_ablated_circuit_trains_beta_alone(circuit, activation, numerical_gradient):
+    flags = {"mapping_activation": activation, "mapping_hidden_sizes": [5], "layers": 1}
+    generator, spec = generator_of(circuit=circuit, qpu="statevector", **flags)
+    start = generator.initial(np.random.default_rng(0))
+    assert (len(start.phi), len(start.beta)) == (0, 9 * 5 + 5 + 5 + 1)
+    weights = np.random.default_rng(1).normal(size=spec.num_parameters)
+    generator(start)
+    found = generator.pullback(weights)
+    expected = numerical_gradient(lambda vector: weights @ generator(Theta(vector, 0)), start.vector)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_ablated_circuits_start_from_the_same_beta_and_the_frozen_one_from_the_same_theta():
+    found = {}
+    for circuit in ("trained", *FIXED):
+        generator, _ = generator_of(circuit=circuit, qpu="statevector", layers=1, seed=4)
+        start = generator.initial(np.random.default_rng(seed_sequence(4, Purpose.INITIAL)))
+        found[circuit] = (start.beta, generator(start))
+    for circuit in FIXED:
+        np.testing.assert_array_equal(found[circuit][0], found["trained"][0])
+    np.testing.assert_array_equal(found["frozen"][1], found["trained"][1])
+    for circuit in ("absent", "random"):
+        assert np.abs(found[circuit][1] - found["trained"][1]).max() > 1e-3
+
+
+def test_without_features_theta_hangs_on_the_bits_alone():
+    """An affine mapping model of bits alone: theta of i and of its complement add up to the same number."""
+    generator, spec = generator_of(circuit="absent", qpu="statevector", mapping_activation="none", layers=1)
+    theta = generator(generator.initial(np.random.default_rng(0)))
+    both = theta[256 - spec.num_parameters :]  # i and 255 − i are both among these
+    sums = both + both[::-1]
+    np.testing.assert_allclose(sums, sums[0], atol=1e-12)
+
+
+def test_random_features_are_spread_like_a_random_circuits():
+    """Porter and Thomas: 2^n p is distributed exponentially, with mean and spread 1."""
+    generator, spec = generator_of(
+        circuit="random", qpu="statevector", layers=1, feature_a=1e-6, policy_hidden_sizes=[128]
+    )
+    y = generator._x / (1e-6 * 0.5)
+    assert len(y) == spec.num_parameters
+    assert y.std() == pytest.approx(1.0, rel=0.15)
+    assert -y.min() == pytest.approx(1.0, rel=0.15)  # the least of many is near 0, and the mean has been taken off
+
+
+@pytest.mark.parametrize("values", [{"qpu": "torch"}, {"qpu": "statevector", "device": "cuda"}])
+def test_ablated_circuit_is_refused_on_torch(values):
+    with pytest.raises(UserError, match=r"^--circuit: got 'frozen', expected trained"):
+        generator_of(circuit="frozen", **values)

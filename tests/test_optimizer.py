@@ -70,3 +70,20 @@ def test_arguments_are_left_alone(name):
     assert (state.steps, after.steps) == (4, 5)
     for array, copy in zip(arguments, kept, strict=True):
         np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_step_halves_with_the_steps_taken(name):
+    """Half-life 2: the first step is of the full size, the third of half, the fifth of a quarter."""
+    gradients, moved = np.random.default_rng(0).normal(size=(5, 3)), {}
+    for half_life in (None, 2):
+        config = OptimizerConfig(optimizer=name, learning_rate=0.1, learning_rate_half_life=half_life)
+        vector, state, moves = np.zeros(3), OptimizerState.zeros(3), []
+        for gradient in gradients:
+            before = vector
+            vector, state = ascend(vector, gradient, state, config)
+            moves.append(vector - before)
+        moved[half_life] = np.array(moves)
+    halves = moved[2] / moved[None]
+    np.testing.assert_allclose(halves[::2], np.repeat([[1], [0.5], [0.25]], 3, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(halves[1::2], np.repeat([[0.5**0.5], [0.5**1.5]], 3, axis=1), rtol=1e-12)

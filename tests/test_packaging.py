@@ -74,7 +74,7 @@ def constraints():
 
 
 def test_extras_are_those_that_make_install_and_the_docs_need(extras):
-    assert set(extras) == {"mpi", "test", "lint", "docs", "ibm", "bench"}
+    assert set(extras) == {"mpi", "test", "lint", "reproduce", "docs", "ibm", "bench"}
 
 
 def test_conda_environment_names_the_requirements_of_setup_cfg(setup_cfg, install_requires, extras, environment):
@@ -123,6 +123,7 @@ def test_console_scripts_import(setup_cfg):
         "qtrl-train",
         "qtrl-evaluate",
         "qtrl-export",
+        "qtrl-reproduce",
         "qtrl-bench",
     ]
     for script in scripts:

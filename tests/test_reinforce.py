@@ -107,7 +107,7 @@ def test_softmax_gradient_by_hand():
     """
     spec, theta = spec_of(1, (), 2), np.array([0, 0, 0, np.log(3)])
     config = ReinforceConfig(entropy_coefficient=0.0, logit_penalty=0.0)
-    gradient, entropy = policy_gradient(batch_of([[5]], [0], [2]), policy_layers(theta, spec), spec, config)
+    gradient, entropy = policy_gradient(batch_of([[5]], [0], [2]), policy_layers(theta, spec), spec, config, 0)
     np.testing.assert_allclose(gradient, [7.5, -7.5, 1.5, -1.5])
     assert entropy == pytest.approx(np.log(4) - 0.75 * np.log(3))
 
@@ -136,7 +136,7 @@ def test_policy_gradient_is_autograds(hidden, activation, entropy_coefficient, l
     batch, theta = random_problem(np.random.default_rng(0), 9, spec)
     total, model, entropy_sum = objective(theta, batch, spec, config, torch_mlp)
     expected = torch.cat([g.ravel() for g in torch.autograd.grad(total, model.parameters())])
-    gradient, entropy = policy_gradient(batch, policy_layers(theta, spec), spec, config)
+    gradient, entropy = policy_gradient(batch, policy_layers(theta, spec), spec, config, 0)
     np.testing.assert_allclose(gradient, expected, atol=1e-12)
     assert entropy == pytest.approx(entropy_sum.item())
 
@@ -158,7 +158,7 @@ def test_policy_gradient_against_differences(
     batch, theta = random_problem(rng, steps, spec)
     direction = rng.normal(size=len(theta))
     expected = slope(lambda point: objective(point, batch, spec, config, torch_mlp)[0].item(), theta, direction, 1e-5)
-    gradient, _ = policy_gradient(batch, policy_layers(theta, spec), spec, config)
+    gradient, _ = policy_gradient(batch, policy_layers(theta, spec), spec, config, 0)
     assert gradient @ direction == pytest.approx(expected, rel=1e-7, abs=1e-7)
 
 
@@ -166,6 +166,15 @@ def test_a_saturated_policy_has_finite_gradient_and_still_feels_the_penalty():
     """Logits 0 and 2000: the entropy's pull vanishes, the penalty's is −(z − mean z) = (1000, −1000)."""
     spec, theta = spec_of(1, (), 2), np.array([0, 0, 0, 2000.0])
     config = ReinforceConfig(entropy_coefficient=1.0, logit_penalty=1.0)
-    gradient, entropy = policy_gradient(batch_of([[0]], [1], [3]), policy_layers(theta, spec), spec, config)
+    gradient, entropy = policy_gradient(batch_of([[0]], [1], [3]), policy_layers(theta, spec), spec, config, 0)
     np.testing.assert_allclose(gradient, [0, 0, 1000, -1000], atol=1e-9)
     assert entropy == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("update", "pull"), [(0, 1.0), (10, 0.5), (30, 0.125)])
+def test_penalty_halves_with_the_updates(update, pull):
+    """Logits 0 and 2, nothing to gain: ∂/∂z = −κ·(z − mean z) = κ·(1, −1), κ = 1 and half of it every 10 updates."""
+    spec, theta = spec_of(1, (), 2), np.array([0, 0, 0, 2.0])
+    config = ReinforceConfig(logit_penalty=1.0, logit_penalty_half_life=10)
+    gradient, _ = policy_gradient(batch_of([[0]], [1], [0]), policy_layers(theta, spec), spec, config, update)
+    np.testing.assert_allclose(gradient, [0, 0, pull, -pull], atol=1e-12)

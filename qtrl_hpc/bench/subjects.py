@@ -145,6 +145,8 @@ class Play:
     """An environment and a policy on it."""
 
     env: gymnasium.Env
+    bare: gymnasium.Env
+    """The same as Gymnasium makes it."""
     act: Callable[[object, float], int]
     """From an observation and a uniform number to an action, as an episode does it."""
 
@@ -162,4 +164,4 @@ def play() -> Play:
         write_observation(observation, spec, row)
         return actor(row, uniform)
 
-    return Play(env, act)
+    return Play(env, gymnasium.make(values.env_id), act)

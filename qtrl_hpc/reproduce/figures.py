@@ -1,0 +1,117 @@
+"""Rewards of finished runs -> figures, as PNG and PDF (extra ``reproduce``)."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qtrl_hpc import files
+from qtrl_hpc.errors import UserError
+from qtrl_hpc.reproduce import paper
+from qtrl_hpc.reproduce.rewards import Rewards
+from qtrl_hpc.reproduce.statistics import WINDOW, band, estimate, iqm, rounds_until, running_mean, speed_up
+from qtrl_hpc.reproduce.tables import LAST, last_rewards
+from qtrl_hpc.reproduce.variants import Ablation, Variant
+
+POINTS = 100
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00")
+
+
+def check_matplotlib() -> None:
+    """Refuse to start what would end without its figure.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError("figures need matplotlib: pip install 'qtrl_hpc[reproduce]'") from error
+
+
+def figure1(rewards: Rewards, curves: list[Variant], counts: list[Variant], seeds: range, preset_name: str) -> Any:
+    """Return the paper's Figure 1 b and c: reward curves of single agents, and speed-up against agents.
+
+    Args:
+        rewards: of all.
+        curves: of panel b.
+        counts: of panel c, one agent first.
+        seeds: of each.
+        preset_name: for the title.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1.0))
+    for variant, colour in zip(curves, COLOURS, strict=False):
+        means = running_mean(np.array([run.rewards for run in rewards.all(variant, seeds)]))
+        shown = np.unique(np.linspace(0, means.shape[1] - 1, POINTS).astype(int))
+        middle, low, high = band(means[:, shown])
+        left.plot(shown + WINDOW, middle, color=colour, label=variant.label)
+        left.fill_between(shown + WINDOW, low, high, color=colour, alpha=0.15, linewidth=0)
+    left.set(xlabel="episode", ylabel=f"reward (running mean of {WINDOW})", ylim=(0.0, 1.0))
+    left.set_title("b", loc="left", fontweight="bold")
+    left.legend(loc="lower right", frameon=False)
+
+    rounds = counts[0].config.updates
+    one = rewards.all(counts[0], seeds)
+    target = float(iqm(last_rewards(one, LAST)))
+    until = [np.array([rounds_until(run.rewards, target) for run in rewards.all(each, seeds)]) for each in counts]
+    numbers = np.array([variant.num_agents for variant in counts])
+    estimates = [speed_up(until[0], each, rounds) for each in until[1:]]
+    values = np.array([1.0, *(each.value for each in estimates)])
+    ends = np.array([(1.0, 1.0), *((each.low, each.high) for each in estimates)]).T
+    right.plot(numbers, numbers, color="0.6", linestyle=":", label="linear")
+    right.plot(numbers, [paper.SPEED_UP[count] for count in numbers], "s--", color=COLOURS[1], label="paper")
+    errors = np.abs(ends - values)
+    right.errorbar(numbers, values, errors, fmt="o-", color=COLOURS[3], capsize=3, label="ours, 95 % interval")
+    right.set(xlabel="agents N", ylabel="speed-up in rounds", xticks=numbers)
+    right.set_ylim(bottom=0.0)
+    right.set_title("c", loc="left", fontweight="bold")
+    right.legend(loc="upper left", frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{preset_name}, {len(seeds)} seeds", fontsize="medium")
+    return figure
+
+
+def ablations(rewards: Rewards, rows: list[Ablation], seeds: range) -> Any:
+    """Return a chart of what each change to the recipe does: a dot and an interval a row.
+
+    Args:
+        rewards: of all.
+        rows: the recipe as it is first.
+        seeds: of each.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 0.8 + 0.24 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    parts = list(dict.fromkeys(row.part for row in rows))
+    for position, row in enumerate(rows):
+        last = last_rewards(rewards.all(row.variant, seeds), WINDOW)
+        colour, found = COLOURS[parts.index(row.part) % len(COLOURS)], estimate(last)
+        errors = [[found.value - found.low], [found.high - found.value]]
+        axes.errorbar(found.value, position, xerr=errors, fmt="o", color=colour, markersize=4, capsize=2)
+        axes.plot(last.min(), position, "|", color=colour)
+        if position == 0:
+            axes.axvline(found.value, color="0.7", linestyle=":", zorder=0)
+    axes.set_yticks(range(len(rows)), [f"{row.part}: {row.variant.label}" for row in rows], fontsize="small")
+    axes.invert_yaxis()
+    axes.set(xlabel=f"reward of the last {WINDOW} rounds: interquartile mean, 95 % interval; | the worst seed")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def save(figure: Any, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and PDF, and return the files."""
+    paths = []
+    for suffix in (".png", ".pdf"):
+        content = io.BytesIO()
+        dated = {"CreationDate": None} if suffix == ".pdf" else {}  # the same figure is the same file
+        figure.savefig(content, format=suffix[1:], dpi=130, metadata=dated)
+        paths.append(folder / f"{name}{suffix}")
+        files.replace(paths[-1], content.getvalue())
+    return paths
