@@ -25,10 +25,10 @@ class Purpose(enum.IntEnum):
     EVALUATION_ENVIRONMENT = 4
     BOOTSTRAP = 5
     FEATURES = 6
-    SHOTS = 10
-    PERTURBATIONS = 11
-    NOISE = 12
-    POLICY_SHOTS = 13
+    SHOTS = 7
+    PERTURBATIONS = 8
+    NOISE = 9
+    POLICY_SHOTS = 10
 
 
 def seed_sequence(
