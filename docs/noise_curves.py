@@ -1,7 +1,8 @@
 """Train with shots and noise, and draw what comes of it: ``python docs/noise_curves.py OUTPUT`` (extra ``docs``).
 
 Writes a run directory for each curve and seed below OUTPUT, and the pictures and tables from those that are there.
-Stopped, it goes on where it was. ``--ranks 2`` or ``4`` shares out the four agents over MPI ranks (same bits);
+Stopped, it goes on where it was. ``--ranks 2`` or ``4`` (after ``. jobs/env.sh``) shares out the four agents over MPI
+ranks, to the same bits;
 ``--only CURVE …`` runs some; ``--draw`` runs none; ``--updates N`` for a quick look.
 """
 
@@ -32,7 +33,7 @@ EPISODES = 200
 WINDOW = 20
 LAST = 50
 OPTIMUM = 0.955  # MiniGrid-Empty-5x5: five steps, 1 − 0.9·5/100
-# Weights 459, so 9 qubits: a density matrix of 4 MiB.
+# 456 weights, so 9 qubits: a density matrix of 4 MiB.
 POLICY = ["--policy-hidden-sizes=[3]"]
 
 # Rates of today's devices, and so many times them.
