@@ -94,13 +94,13 @@ def table1(rewards: Rewards, variants: list[Variant], seeds: range, preset_name:
             "worst seed",
             "best seed",
             "dead seeds",
-            "seconds",
+            "CPU seconds",
         ),
         rows=rows,
         notes=(
             "last: interquartile mean over seeds of the mean reward of the last rounds, with its 95 % bootstrap "
-            f"interval. Worst, best and dead (below {DEAD}) are of the last {min(LAST, rounds)}. Seconds: median time "
-            "of a run on one core, all its agents in one process. Paper: one run, window not stated.",
+            f"interval. Worst, best and dead (below {DEAD}) are of the last {min(LAST, rounds)}. CPU seconds: "
+            "median of a run, whose agents play one after another in one process. Paper: one run, window not stated.",
         ),
     )
 
@@ -146,12 +146,13 @@ def _table2(rewards: Rewards, variants: list[Variant], seeds: range, target: flo
         )
     return Table(
         title=title,
-        headings=("agents", "never", "rounds", "environment steps", "seconds", "speed-up in rounds", "paper"),
+        headings=("agents", "never", "rounds", "environment steps", "CPU seconds", "speed-up in rounds", "paper"),
         rows=rows,
         notes=(
             "Medians over seeds, with 95 % bootstrap intervals. never: seeds that did not reach it; they count as "
             "infinitely many rounds, but with one agent, for the speed-up, as the last round, which makes it smaller "
-            "than it is. Seconds: on one core, all agents in one process. Environment steps: of all agents together.",
+            "than it is. The target is taken as given. Environment steps: of all agents together. CPU seconds: the "
+            "agents play one after another in one process; with a core each they take less.",
         ),
     )
 
@@ -266,7 +267,7 @@ def _shown(cell: Cell) -> str:
 def _number(value: float) -> str:
     if math.isinf(value):
         return "never"
-    return f"{value:.3f}" if abs(value) < 2.0 else f"{value:.2f}" if abs(value) < 20.0 else f"{value:.0f}"
+    return f"{value:.4f}" if abs(value) < 1.0 else f"{value:.2f}" if abs(value) < 20.0 else f"{value:.0f}"
 
 
 def _plain(cell: Cell, wide: bool) -> list[object]:
