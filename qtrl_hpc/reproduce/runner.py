@@ -98,11 +98,11 @@ def run_tasks(tasks: list[Task], folder: Path, stop: StopRequest, *, visible: bo
         stop: whether this rank was asked to stop; the run in progress is then dropped.
         visible: show progress.
     """
-    maker = made_by()
+    world, maker = World.alone(), made_by()
     with _Display(tasks, visible=visible) as display:
         for number, task in enumerate(tasks):
             try:
-                run = run_one(task.variant.with_seed(task.seed), stop, partial(display.show, number))
+                run = run_one(world, task.variant.with_seed(task.seed), stop, partial(display.show, number))
             except TrainingError as error:  # of this rank alone: it must end the others too
                 raise RuntimeError(f"{task.variant.label}, seed {task.seed}: {error}") from error
             if run is None:
@@ -110,9 +110,9 @@ def run_tasks(tasks: list[Task], folder: Path, stop: StopRequest, *, visible: bo
             save_run(folder, task.variant, task.seed, replace(run, made_by=maker))
 
 
-def run_one(config: Config, stop: StopRequest, say: Callable[[int], None]) -> Run | None:
-    """Train with all agents on this rank; return its rewards, or None where it was stopped."""
-    world, stopwatch = World.alone(), Stopwatch()
+def run_one(world: World, config: Config, stop: StopRequest, say: Callable[[int], None]) -> Run | None:
+    """Train with all agents on this rank, a world of its own; return its rewards, or None where it was stopped."""
+    stopwatch = Stopwatch()
     environments = [make_environment(config.env_id) for _ in range(config.agents_per_rank)]
     spec = policy_spec(environments[0], config, config)
     generator = make_generator(config, spec, stopwatch)

@@ -10,11 +10,11 @@ from qtrl_hpc.reproduce import runner
 run_one = runner.run_one
 
 
-def failing(config, stop, say):
+def failing(world, config, stop, say):
     """Fail on rank 1."""
     if os.environ["OMPI_COMM_WORLD_RANK"] == "1":
         raise TrainingError("no luck")
-    return run_one(config, stop, say)
+    return run_one(world, config, stop, say)
 
 
 runner.run_one = failing
