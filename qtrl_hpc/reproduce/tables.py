@@ -140,7 +140,7 @@ def _table2(rewards: Rewards, variants: list[Variant], seeds: range, target: flo
                 estimate(until, statistic=np.median),
                 float(np.median([_steps_until(run, at) for run, at in zip(runs, until, strict=True)])),
                 float(np.median([run.seconds_until(at) for run, at in zip(runs, until, strict=True)])),
-                None if variant is variants[0] else speed_up(first, until, cap),
+                None if variant is variants[0] or np.isinf(np.median(until)) else speed_up(first, until, cap),
                 paper.SPEED_UP[variant.num_agents],
             )
         )
