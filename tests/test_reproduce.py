@@ -153,7 +153,7 @@ def test_runs_come_back_bit_for_bit_whether_gathered_or_not(tmp_path):
         for name in ("rewards", "steps", "seconds"):
             assert getattr(found, name).tobytes() == getattr(first, name).tobytes()
         assert rewards.find(tiny(updates=2), 3).rewards.tolist() == second.rewards.tolist()
-        rewards.gather()
+        rewards.join()
         assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
@@ -370,7 +370,7 @@ def test_figures_and_all_tables_are_written(tmp_path):
             rewards = np.linspace(0.0, 0.9 + 0.05 * task.seed, 150)
             save_run(tmp_path, task.variant, task.seed, run_of(rewards, seconds=[1.0, 2.0, 3.0]))
         rewards = Rewards(tmp_path)
-        rewards.gather()
+        rewards.join()
         command.report(options, rewards)
     pictures = {f"{name}-quick" for name in ("figure1-qtrl", "figure1-tuned", "ablations")}
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -408,14 +408,14 @@ def test_what_a_killed_command_left_is_cleared_and_does_not_stop_the_next(tmp_pa
     (tmp_path / RUNS / ".nfs0001").write_bytes(b"still shown")
     clear_leftovers(tmp_path)
     assert sorted(path.name for path in (tmp_path / RUNS).iterdir()) == [".nfs0001", f"{variant.key}-seed0.h5"]
-    Rewards(tmp_path).gather()
+    Rewards(tmp_path).join()
     assert Rewards(tmp_path).find(variant, 0) is not None
 
 
 def test_each_run_keeps_the_versions_of_the_code_that_made_it(tmp_path):
     for seed, maker in enumerate(("old", "new", "old")):
         save_run(tmp_path, tiny(), seed, replace(run_of([0.0] * 4), made_by=maker))
-    Rewards(tmp_path).gather()
+    Rewards(tmp_path).join()
     assert [run.made_by for run in Rewards(tmp_path).all(tiny(), SEEDS)] == ["old", "new", "old"]
 
 

@@ -121,7 +121,7 @@ def command(world: World, options: Options, stop: StopRequest) -> int:
     if world.rank == 0:
         rewards = Rewards(options.folder)
         if tasks:
-            rewards.gather()
+            rewards.join()
         unfinished = len(runner.missing(wanted(options), options.seed_range, rewards))
         if unfinished:
             print(f"stopped with {unfinished} runs to do; the same command goes on", flush=True)

@@ -93,7 +93,7 @@ class Rewards:
             raise KeyError(f"{variant.label}: some of the seeds {seeds} have not been run")
         return [run for run in found if run is not None]
 
-    def gather(self) -> None:
+    def join(self) -> None:
         """Write all runs as one file, and drop those beside it."""
         datasets: hdf5.Datasets = {}
         makers = sorted({run.made_by for run in self._runs.values()})
