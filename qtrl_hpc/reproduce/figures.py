@@ -10,8 +10,8 @@ from qtrl_hpc import files
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.reproduce import paper
 from qtrl_hpc.reproduce.rewards import Rewards
-from qtrl_hpc.reproduce.statistics import WINDOW, band, estimate, iqm, rounds_until, running_mean, speed_up
-from qtrl_hpc.reproduce.tables import GOAL, LAST, last_rewards
+from qtrl_hpc.reproduce.statistics import WINDOW, band, estimate, running_mean, speed_up
+from qtrl_hpc.reproduce.tables import GOAL, end_of_one, last_rewards, rounds_by_seed
 from qtrl_hpc.reproduce.variants import Ablation, Variant
 
 POINTS = 100
@@ -56,9 +56,8 @@ def figure1(rewards: Rewards, curves: list[Variant], counts: list[Variant], seed
     left.legend(loc="lower right", frameon=False)
 
     rounds = counts[0].config.updates
-    one = rewards.all(counts[0], seeds)
-    target = float(iqm(last_rewards(one, LAST)))
-    until = [np.array([rounds_until(run.rewards, target) for run in rewards.all(each, seeds)]) for each in counts]
+    target = end_of_one(rewards, counts[0], seeds)
+    until = [rounds_by_seed(rewards.all(each, seeds), target) for each in counts]
     numbers = np.array([variant.num_agents for variant in counts])
     estimates = [speed_up(until[0], each, rounds) for each in until[1:]]
     values = np.array([1.0, *(each.value for each in estimates)])
@@ -97,7 +96,7 @@ def ablations(rewards: Rewards, rows: list[Ablation], seeds: range) -> Any:
         errors = [[found.value - found.low], [found.high - found.value]]
         left.errorbar(found.value, position, xerr=errors, fmt="o", color=colour, markersize=4, capsize=2)
         left.plot(last.min(), position, "|", color=colour)
-        until = np.array([rounds_until(run.rewards, GOAL) for run in runs])
+        until = rounds_by_seed(runs, GOAL)
         reached = until[np.isfinite(until)]
         right.plot(reached, np.full(len(reached), position), "|", color=colour)
         if np.isfinite(np.median(until)):

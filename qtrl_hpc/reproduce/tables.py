@@ -62,7 +62,7 @@ class Table:
 
 
 def table1(rewards: Rewards, variants: list[Variant], seeds: range, preset_name: str) -> Table:
-    """Return Table I: average reward at the end, parameters, wall time."""
+    """Return Table I: average reward at the end, parameters, processor time."""
     rows: list[tuple[Cell, ...]] = []
     for variant in variants:
         runs = rewards.all(variant, seeds)
@@ -107,8 +107,7 @@ def table1(rewards: Rewards, variants: list[Variant], seeds: range, preset_name:
 
 def table2(rewards: Rewards, variants: list[Variant], seeds: range, preset_name: str) -> list[Table]:
     """Return Table II, for the reward that one agent reaches at its end, and for ``GOAL``."""
-    one = rewards.all(variants[0], seeds)
-    at_end = float(iqm(last_rewards(one, LAST)))
+    at_end = end_of_one(rewards, variants[0], seeds)
     rounds = variants[0].config.updates
     return [
         _table2(
@@ -128,11 +127,11 @@ def table2(rewards: Rewards, variants: list[Variant], seeds: range, preset_name:
 
 def _table2(rewards: Rewards, variants: list[Variant], seeds: range, target: float, title: str) -> Table:
     cap = variants[0].config.updates
-    first = _rounds(rewards.all(variants[0], seeds), target)
+    first = rounds_by_seed(rewards.all(variants[0], seeds), target)
     rows: list[tuple[Cell, ...]] = []
     for variant in variants:
         runs = rewards.all(variant, seeds)
-        until = _rounds(runs, target)
+        until = rounds_by_seed(runs, target)
         rows.append(
             (
                 variant.num_agents,
@@ -163,7 +162,7 @@ def ablations(rewards: Rewards, rows: list[Ablation], seeds: range) -> Table:
     for row in rows:
         runs = rewards.all(row.variant, seeds)
         last = last_rewards(runs, WINDOW)
-        until = _rounds(runs, GOAL)
+        until = rounds_by_seed(runs, GOAL)
         cells.append(
             (
                 row.part,
@@ -206,7 +205,7 @@ def claims(rewards: Rewards, rows: list[Claim], seeds: range) -> Table:
                 estimate(last),
                 " ".join(_number(value) for value in last),
                 row.optimum,
-                float(np.median(_rounds(runs, goal))),
+                float(np.median(rounds_by_seed(runs, goal))),
             )
         )
     return Table(
@@ -244,7 +243,13 @@ def last_rewards(runs: list[Run], rounds: int) -> NDArray[np.float64]:
     return np.array([run.rewards[-rounds:].mean() for run in runs])
 
 
-def _rounds(runs: list[Run], target: float) -> NDArray[np.float64]:
+def end_of_one(rewards: Rewards, one: Variant, seeds: range) -> float:
+    """Return the target of Table II and Figure 1 c: what one agent has at its end, interquartile mean over seeds."""
+    return float(iqm(last_rewards(rewards.all(one, seeds), LAST)))
+
+
+def rounds_by_seed(runs: list[Run], target: float) -> NDArray[np.float64]:
+    """Return each run's rounds until the running mean reaches a target, shape (seeds,), infinite where it does not."""
     return np.array([rounds_until(run.rewards, target) for run in runs])
 
 
