@@ -88,7 +88,7 @@ def parse_train(argv: list[str]) -> TrainOptions:
     first = OneLineParser(prog="qtrl_hpc.train", add_help=False, allow_abbrev=False)
     first.add_argument("--preset", type=str)
     first.add_argument("--config", type=Path, action="append", default=[])
-    first.add_argument("--run-dir", type=_non_empty_path)
+    first.add_argument("--run-dir", type=non_empty_path)
     first.add_argument("--resume", action="store_true")
     own, rest = first.parse_known_args(argv)
     if own.resume and own.run_dir is None:
@@ -219,7 +219,8 @@ def _noise(text: str) -> str:
         raise ValueError(f"--noise: {one_line(error)}") from None
 
 
-def _non_empty_path(text: str) -> Path:
+def non_empty_path(text: str) -> Path:
+    """Read a path from a command line; an unset variable of a script is none."""
     if not text:
         raise ArgumentTypeError("got '', expected the name of a directory")
     return Path(text)
@@ -255,7 +256,7 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
 
     def read(text: str) -> int:
-        if not text.isdigit() or int(text) < low or (high is not None and int(text) > high):
+        if not (text.isascii() and text.isdigit()) or int(text) < low or (high is not None and int(text) > high):
             raise ArgumentTypeError(f"got {text!r}, expected {expected}")
         return int(text)
 

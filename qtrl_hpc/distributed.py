@@ -70,7 +70,7 @@ class World:
 
     def gather_text(self, text: str) -> list[str]:
         """Return every rank's text, in rank order, on every rank. Collective: all ranks."""
-        self._meet()
+        self.meet()
         sent = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
         counts = np.empty(self.size, np.int64)
         self._comm.Allgather(np.array([sent.size], np.int64), counts)
@@ -108,7 +108,7 @@ class World:
         """Run a step on rank 0, and when it is done there, on all others at once. Collective: all ranks."""
         if self.rank == 0:
             step()
-        self._meet()
+        self.meet()
         if self.rank != 0:
             step()
 
@@ -187,8 +187,8 @@ class World:
 
         MPI.Finalize()
 
-    def _meet(self) -> None:
-        """Wait for all ranks, asleep: MPI's own barrier keeps a core busy, which ranks that still work may need."""
+    def meet(self) -> None:
+        """Wait for all ranks asleep, while MPI's own barrier keeps a core busy. Collective: all ranks."""
         request = self._comm.Ibarrier()
         while not request.Test():
             time.sleep(SECONDS_BETWEEN_TESTS)

@@ -4,14 +4,14 @@ from typing import Any, cast
 
 import gymnasium
 
-MOVES = frozenset({0, 1, 2})
-"""Turn left, turn right, forward: they change the agent's place alone; other actions may change the grid."""
+LAST_MOVE = 2
+"""0, 1 and 2, turn left, turn right, forward, change the agent's place alone; other actions may change the grid."""
 
 
 def can_remember(env: gymnasium.Env) -> bool:
     """Return whether an environment's view hangs on grid, place, direction and what is carried alone.
 
-    So it is where MiniGrid's own classes of objects fill the grid and only ``MiniGridEnv.step`` changes it.
+    So it is with MiniGrid's own classes that leave ``MiniGridEnv``'s step and view as they are.
     """
     from minigrid.minigrid_env import MiniGridEnv
 
@@ -45,7 +45,7 @@ class RememberedViews(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Make one step."""
-        if action not in MOVES:
+        if action > LAST_MOVE:
             self._changed = True
         return self.env.step(action)
 

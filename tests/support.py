@@ -1,5 +1,6 @@
 """Runs of the training command in processes of their own, with or without mpirun, and what they leave behind."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,6 +169,18 @@ def damage(path):
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[: len(content) // 2])
+
+
+@contextmanager
+def docs_script(name):
+    """A script of docs/ as a module; dataclasses look their module up."""
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "docs" / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        del sys.modules[name]
 
 
 def _mpirun():

@@ -1,19 +1,16 @@
 """The exact expectations and the statistics behind docs/convergence.py, on an environment of three rooms in a row."""
 
-import importlib.util
 import itertools
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support import docs_script
 
 from qtrl_hpc.config import Config
 from qtrl_hpc.policy import PolicySpec, policy_layers
 from qtrl_hpc.reinforce import Baseline, Batch, advantages, discounted_returns, policy_gradient
 
-SCRIPT = Path(__file__).parent.parent / "docs" / "convergence_maths.py"
 SPEC = PolicySpec(
     obs_shape=(3,),
     hidden_sizes=(4,),
@@ -28,11 +25,8 @@ HORIZON = 5
 
 @pytest.fixture(scope="module")
 def convergence():
-    spec = importlib.util.spec_from_file_location("convergence_maths", SCRIPT)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with docs_script("convergence_maths") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

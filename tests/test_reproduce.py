@@ -4,6 +4,7 @@ import csv
 import json
 import signal
 import sys
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -15,7 +16,7 @@ from qtrl_hpc.cli import preset
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.reproduce import __main__ as command
 from qtrl_hpc.reproduce import figures, runner, tables, variants
-from qtrl_hpc.reproduce.rewards import FILE, FORMAT, FORMAT_VERSION, RUNS, Rewards, Run, save_run
+from qtrl_hpc.reproduce.rewards import FILE, FORMAT, FORMAT_VERSION, RUNS, Rewards, Run, clear_leftovers, save_run
 from qtrl_hpc.reproduce.statistics import Estimate, band, estimate, iqm, rounds_until, running_mean, speed_up
 from qtrl_hpc.reproduce.variants import Ablation, Claim, Setting, Variant
 
@@ -82,9 +83,8 @@ def test_speed_up_is_median_over_median_and_never_counts_against_it():
     assert speed_up(one, many, 4000).value == pytest.approx(5.0)
     assert speed_up(np.full(3, np.inf), many, 4000).value == pytest.approx(20.0)  # as if in the last round
     assert speed_up(one, np.full(3, np.inf), 4000).value == 0.0
-    found = speed_up(one, many, 4000)
-    assert found.low == pytest.approx(800 / 400)
-    assert found.high == pytest.approx(1200 / 100)
+    found = speed_up(one, many, 4000)  # the same seeds in both: 8, 5 and 3 times
+    assert [found.low, found.high] == pytest.approx([3.0, 8.0])
 
 
 def test_band_is_the_interval_at_each_point():
@@ -153,7 +153,7 @@ def test_runs_come_back_bit_for_bit_whether_gathered_or_not(tmp_path):
         for name in ("rewards", "steps", "seconds"):
             assert getattr(found, name).tobytes() == getattr(first, name).tobytes()
         assert rewards.find(tiny(updates=2), 3).rewards.tolist() == second.rewards.tolist()
-        rewards.gather()
+        rewards.join()
         assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
@@ -172,9 +172,9 @@ def test_a_file_from_before_a_field_existed_counts_as_its_default(tmp_path):
     variant = tiny()
     identity = {name: value for name, value in json.loads(variant.identity).items() if name != "circuit"}
     datasets = {f"/old/{name}": np.ones((1, 4)) for name in ("rewards", "steps", "seconds")}
-    datasets["/old/seeds"] = np.array([5.0])
+    datasets |= {"/old/seeds": np.array([5.0]), "/old/made_by": np.zeros(1)}
     kind = {"format": FORMAT, "format_version": FORMAT_VERSION, "compressed": True}
-    attributes = {"identities": json.dumps({"old": json.dumps(identity)})}
+    attributes = {"identities": json.dumps({"old": json.dumps(identity)}), "made_by": '[""]'}
     hdf5.write(tmp_path / FILE, **kind, attributes=attributes, datasets=datasets)
     assert Rewards(tmp_path).find(variant, 5) is not None
     assert Rewards(tmp_path).find(tiny(circuit="frozen"), 5) is None
@@ -253,12 +253,12 @@ def test_table1_by_hand(tmp_path):
     assert [row["last 500"].value for row in cells] == pytest.approx([level + 0.01 for level in levels])
     assert [row["worst seed"] for row in cells] == pytest.approx(levels)
     assert [row["dead seeds"] for row in cells] == [0, 0, 0, 0, 3]
-    assert cells[0]["seconds"] == pytest.approx(40.0)
+    assert cells[0]["CPU seconds"] == pytest.approx(40.0)
     [head, *lines] = csv.reader(table.to_csv().splitlines())
     assert len(lines) == 5
     assert {len(line) for line in lines} == {len(head)}
     assert float(lines[1][head.index("last 500, low")]) == pytest.approx(0.6)
-    assert "| QTRL-3 | 1 | 1749 | 0.645 | 0.610 [0.600, 0.620] |" in table.to_markdown()
+    assert "| QTRL-3 | 1 | 1749 | 0.6453 | 0.6100 [0.6000, 0.6200] |" in table.to_markdown()
 
 
 def test_table2_by_hand(tmp_path):
@@ -266,19 +266,10 @@ def test_table2_by_hand(tmp_path):
     rows = variants.table2(SETTING, "qtrl")
     after = {1: 1900, 2: 900, 4: 400, 8: 150}
 
-    def run(seed, count):
+    def made_up(seed, count):
         return steady(0.0 if (seed, count) == (2, 1) else 0.5, after=after[count])
 
-    rewards = results(
-        tmp_path,
-        [
-            (
-                row,
-                lambda seed, count=row.num_agents: steady(0.0 if (seed, count) == (2, 1) else 0.5, after=after[count]),
-            )
-            for row in rows
-        ],
-    )
+    rewards = results(tmp_path, [(row, lambda seed, count=row.num_agents: made_up(seed, count)) for row in rows])
     at_end, goal = tables.table2(rewards, rows, SEEDS, "qtrl")
     cells = [dict(zip(at_end.headings, row, strict=True)) for row in at_end.rows]
     # The interquartile mean of three seeds is their mean: the target is 1/3, two thirds of 100 rounds at 0.5.
@@ -305,7 +296,7 @@ def test_ablations_and_claims_by_hand(tmp_path):
     table = tables.claims(rewards, [Claim(variant=good, target=0.94, optimum=0.955)], SEEDS)
     [row] = (dict(zip(table.headings, row, strict=True)) for row in table.rows)
     assert row["seeds that reach it"] == "2 of 3"
-    assert row["seed by seed"] == "0.930 0.940 0.950"
+    assert row["seed by seed"] == "0.9300 0.9400 0.9500"
 
 
 # ---- the command
@@ -341,7 +332,8 @@ def whole(tmp_path_factory):
 
 def test_a_second_command_finds_everything_done(whole):
     before = {path.name: path.read_bytes() for path in whole.iterdir()}
-    assert set(before) == {FILE, ".lock", "table2.md", "table2-1.csv", "table2-2.csv"}
+    stem = "table2-tuned-quick"
+    assert set(before) == {FILE, ".lock", f"{stem}.md", f"{stem}-1.csv", f"{stem}-2.csv"}
     assert "0 runs to do" in run(whole, *SMOKE).out
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
 
@@ -363,9 +355,9 @@ def test_ranks_share_the_seeds_and_a_stopped_command_goes_on_to_the_same_bits(wh
     for rank in range(2):
         job.send(signal.SIGUSR1, rank)
     assert job.wait() == 75
-    assert "the same command goes on" in job.out
     done = len(Rewards(folder)._runs)
     assert 0 < done < 8
+    assert f"stopped with {8 - done} runs to do; the same command goes on" in job.out
     assert f"{8 - done} runs to do on 2 rank(s)" in run(folder, *SMOKE, ranks=2).out
     assert curves(folder) == curves(whole)
 
@@ -378,20 +370,62 @@ def test_figures_and_all_tables_are_written(tmp_path):
             rewards = np.linspace(0.0, 0.9 + 0.05 * task.seed, 150)
             save_run(tmp_path, task.variant, task.seed, run_of(rewards, seconds=[1.0, 2.0, 3.0]))
         rewards = Rewards(tmp_path)
-        rewards.gather()
+        rewards.join()
         command.report(options, rewards)
-    figures_ = {"figure1-qtrl", "figure1-tuned", "ablations"}
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {
+    pictures = {f"{name}-quick" for name in ("figure1-qtrl", "figure1-tuned", "ablations")}
+    assert {path.name for path in tmp_path.iterdir()} == {
         FILE,
-        *(f"{study}.md" for study in ("table1", "table2", "ablations", "tuned")),
-        *("table1-1.csv", "table1-2.csv", *(f"table2-{number}.csv" for number in (1, 2, 3, 4))),
-        *("ablations.csv", "tuned.csv"),
-        *(f"{name}{suffix}" for name in figures_ for suffix in (".png", ".pdf")),
+        *(f"{stem}-quick.md" for stem in (*TABLES, "table2-qtrl", "table2-tuned")),
+        *(f"{stem}-quick.csv" for stem in TABLES),
+        *(f"table2-{name}-quick-{number}.csv" for name in ("qtrl", "tuned") for number in (1, 2)),
+        *(f"{name}{suffix}" for name in pictures for suffix in (".png", ".pdf")),
     }
-    for name in figures_:
+    for name in pictures:
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+TABLES = ("table1-qtrl", "table1-tuned", "ablations", "tuned")
+
+
+def test_a_smoke_run_or_another_simulator_does_not_replace_the_real_tables():
+    suffixes = [command.parse(["table1", *flags]).suffix for flags in ([], ["--quick"], ["--qpu=aer"])]
+    assert suffixes == ["", "-quick", "-aer"]
+
+
+@pytest.mark.mpi
+def test_a_rank_whose_run_fails_ends_the_others_and_names_it(tmp_path):
+    job = Job([sys.executable, "-m", "failing_reproduction", str(tmp_path / "results")], tmp_path, 2)
+    assert job.wait() == 1
+    assert "rank 1 of 2 failed" in job.err
+    assert "seed 0: no luck" in job.err
+
+
+def test_what_a_killed_command_left_is_cleared_and_does_not_stop_the_next(tmp_path):
+    variant = tiny()
+    save_run(tmp_path, variant, 0, run_of([0.0] * 4))
+    (tmp_path / RUNS / f".{variant.key}-seed1.h5.abc.tmp").write_bytes(b"half")
+    (tmp_path / RUNS / ".nfs0001").write_bytes(b"still shown")
+    clear_leftovers(tmp_path)
+    assert sorted(path.name for path in (tmp_path / RUNS).iterdir()) == [".nfs0001", f"{variant.key}-seed0.h5"]
+    Rewards(tmp_path).join()
+    assert Rewards(tmp_path).find(variant, 0) is not None
+
+
+def test_each_run_keeps_the_versions_of_the_code_that_made_it(tmp_path):
+    for seed, maker in enumerate(("old", "new", "old")):
+        save_run(tmp_path, tiny(), seed, replace(run_of([0.0] * 4), made_by=maker))
+    Rewards(tmp_path).join()
+    assert [run.made_by for run in Rewards(tmp_path).all(tiny(), SEEDS)] == ["old", "new", "old"]
+
+
+def test_a_run_that_cannot_be_kept_is_refused_by_its_file(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "replace", full)
+    with pytest.raises(UserError, match=r"^--out: got .*-seed3\.h5 cannot be written \(No space left on device\)$"):
+        save_run(tmp_path, tiny(), 3, run_of([0.0] * 4))
 
 
 @pytest.mark.parametrize(
@@ -402,8 +436,11 @@ def test_figures_and_all_tables_are_written(tmp_path):
         (["table1", "--seeds=0"], ["--seeds", "'0'", "from 1 to 1000"]),
         (["table1", "--seeds=9999999999"], ["--seeds", "'9999999999'", "from 1 to 1000"]),
         (["table1", "--seeds=x"], ["--seeds", "'x'"]),
-        (["table1", "--first-seed=-1"], ["--first-seed", "'-1'", "at least 0"]),
+        (["table1", "--first-seed=-1"], ["--first-seed", "'-1'", "from 0 to"]),
         (["table1", "--preset=paper"], ["--preset", "paper", "qtrl"]),
+        (["table1", "--seeds=\u00b2"], ["--seeds", "from 1 to 1000"]),
+        (["table1", "--out="], ["--out", "''"]),
+        (["ablations", "--preset=qtrl"], ["--preset", "qtrl", "ablations"]),
         (["table1", "--qpu=torch"], ["--qpu", "torch", "statevector"]),
         (["table1", "--bogus"], ["--bogus"]),
     ],

@@ -1,22 +1,14 @@
 """The model of docs/scaling.py, by hand."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-SCRIPT = Path(__file__).parent.parent / "docs" / "scaling.py"
+from support import docs_script
 
 
 @pytest.fixture(scope="module")
 def scaling():
-    spec = importlib.util.spec_from_file_location("scaling", SCRIPT)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with docs_script("scaling") as module:
+        yield module
 
 
 def test_probabilities_count_multiples_of_the_unit(scaling):

@@ -10,18 +10,30 @@ from typing import Any, NoReturn
 from threadpoolctl import threadpool_limits
 
 from qtrl_hpc import files, jit
-from qtrl_hpc.cli import OneLineParser, asks_for_help, whole_number
+from qtrl_hpc.cli import OneLineParser, asks_for_help, non_empty_path, whole_number
 from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.reproduce import figures, runner, tables, variants
-from qtrl_hpc.reproduce.rewards import Rewards
+from qtrl_hpc.reproduce.rewards import FILE, Rewards, clear_leftovers
 from qtrl_hpc.reproduce.variants import Setting, Variant
 from qtrl_hpc.stop import StopRequest
 
-STUDIES = ("table1", "table2", "figure1", "ablations", "tuned")
+STUDIES = {
+    "table1": "average reward of five models",
+    "table2": "rounds to a target with 1, 2, 4 and 8 agents",
+    "figure1": "both as the paper draws them",
+    "ablations": "each part of the method and of our recipe left out",
+    "tuned": "what our recipe reaches, with few parameters and in other environments too",
+}
+EPILOG = (
+    "Alone, or under mpirun, where seeds are shared out over ranks. Runs that are in the folder already are not made "
+    "again, so the same command goes on after a stop (SIGUSR1, SIGTERM or SIGINT to every rank; exit code 75)."
+)
 PRESETS = ("qtrl", "tuned")
+DEFAULT_QPU = "statevector"
 MOST_SEEDS = 1000
+LAST_FIRST_SEED = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +57,11 @@ class Options:
     def folder(self) -> Path:
         """Return where the results go."""
         return Path(self.out)
+
+    @property
+    def suffix(self) -> str:
+        """Return what the names of tables and figures end in, where they are not the real ones."""
+        return ("-quick" if self.quick else "") + ("" if self.qpu == DEFAULT_QPU else f"-{self.qpu}")
 
     @property
     def setting(self) -> Setting:
@@ -73,8 +90,10 @@ def parse(argv: list[str]) -> Options:
         UserError: naming the flag, what was got and what is expected.
     """
     values = vars(_parser().parse_args(argv))
-    values["preset"] = tuple(dict.fromkeys(values["preset"]))
-    values["out"] = values["out"] or ("results-quick" if values["quick"] else "results")
+    if values["preset"] is not None and values["study"] in ("ablations", "tuned"):
+        raise UserError(f"--preset: got {values['preset']!r}, expected none with {values['study']}, which is of tuned")
+    values["preset"] = PRESETS if values["preset"] is None else (values["preset"],)
+    values["out"] = str(values["out"] or ("results-quick" if values["quick"] else "results"))
     values["seeds"] = values["seeds"] or (2 if values["quick"] else 10)
     return Options(**values)
 
@@ -95,16 +114,20 @@ def command(world: World, options: Options, stop: StopRequest) -> int:
     if world.rank == 0:
         print(f"{options.study}: {len(tasks)} runs to do on {world.size} rank(s), results in {options.out}", flush=True)
     runner.run_tasks(runner.share(tasks, world.size)[world.rank], options.folder, stop, visible=world.rank == 0)
-    stopped = any(world.gather_text("stopped" if stop.received else ""))
+    if world.rank == 0 and world.size > 1 and tasks:
+        print("this rank's runs are done, waiting for the others", flush=True)
+    world.meet()
+    unfinished = 0
     if world.rank == 0:
         rewards = Rewards(options.folder)
         if tasks:
-            rewards.gather()
-        if stopped:
-            print("stopped; finished runs are kept, the same command goes on", flush=True)
+            rewards.join()
+        unfinished = len(runner.missing(wanted(options), options.seed_range, rewards))
+        if unfinished:
+            print(f"stopped with {unfinished} runs to do; the same command goes on", flush=True)
         else:
             report(options, rewards)
-    world.barrier()
+    stopped = any(world.gather_text("stopped" if unfinished else ""))
     return EXIT_STOPPED if stopped else EXIT_DONE
 
 
@@ -127,36 +150,42 @@ def wanted(options: Options) -> list[Variant]:
 def report(options: Options, rewards: Rewards) -> None:
     """Write the study's tables and figures, print the tables, and say where they are."""
     setting, seeds = options.setting, options.seed_range
-    found: list[tables.Table] = []
+    found: dict[str, list[tables.Table]] = {}
     drawn: dict[str, Any] = {}
     if options.study == "ablations":
         changes = variants.ablations(setting)
-        found = [tables.ablations(rewards, changes, seeds)]
+        found["ablations"] = [tables.ablations(rewards, changes, seeds)]
         drawn["ablations"] = figures.ablations(rewards, changes, seeds)
     elif options.study == "tuned":
-        found = [tables.claims(rewards, variants.claims(setting), seeds)]
+        found["tuned"] = [tables.claims(rewards, variants.claims(setting), seeds)]
     else:
         for name in options.preset:
             rows, counts = variants.table1(setting, name), variants.table2(setting, name)
             if options.study == "table1":
-                found.append(tables.table1(rewards, rows, seeds, name))
+                found[f"table1-{name}"] = [tables.table1(rewards, rows, seeds, name)]
             elif options.study == "table2":
-                found += tables.table2(rewards, counts, seeds, name)
+                found[f"table2-{name}"] = tables.table2(rewards, counts, seeds, name)
             else:
                 drawn[f"figure1-{name}"] = figures.figure1(rewards, rows[:-1], counts, seeds, name)
+    print("written:", *_write(options, found, drawn), sep="\n  ", flush=True)
+
+
+def _write(options: Options, found: dict[str, list[tables.Table]], drawn: dict[str, Any]) -> list[Path]:
+    """Print the tables and write all; a smoke run, or another simulator's, does not take the place of the real one."""
     paths = []
-    for number, table in enumerate(found, 1):
-        suffix = f"-{number}" if len(found) > 1 else ""
-        paths.append(options.folder / f"{options.study}{suffix}.csv")
-        files.replace(paths[-1], table.to_csv().encode())
-    if found:
-        paths.append(options.folder / f"{options.study}.md")
-        text = "\n".join(table.to_markdown() for table in found)
-        files.replace(paths[-1], text.encode())
+    for stem, several in found.items():
+        text = "\n".join(table.to_markdown() for table in several)
+        contents = {f"{stem}{options.suffix}.md": text}
+        for number, table in enumerate(several, 1):
+            counted = f"-{number}" if len(several) > 1 else ""
+            contents[f"{stem}{options.suffix}{counted}.csv"] = table.to_csv()
         print(text)
-    for name, figure in drawn.items():
-        paths += figures.save(figure, options.folder, name)
-    print("written: " + ", ".join(map(str, [options.folder / "rewards.h5", *paths])), flush=True)
+        for name, content in contents.items():
+            paths.append(options.folder / name)
+            files.replace(paths[-1], content.encode())
+    for stem, figure in drawn.items():
+        paths += figures.save(figure, options.folder, f"{stem}{options.suffix}")
+    return [options.folder / FILE, *paths]
 
 
 def _prepare(options: Options) -> None:
@@ -166,7 +195,10 @@ def _prepare(options: Options) -> None:
     folder = options.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.hold(folder / ".lock")
+        if not files.hold(folder / ".lock"):
+            words = f"warning: {folder}: its file system has no locks, so a second command in it would go unnoticed"
+            print(words, file=sys.stderr, flush=True)
+        clear_leftovers(folder)
     except BlockingIOError:
         raise UserError(f"--out: got {folder}, which belongs to a command still going on") from None
     except OSError as error:
@@ -174,17 +206,17 @@ def _prepare(options: Options) -> None:
 
 
 def _parser() -> OneLineParser:
-    parser = OneLineParser(prog="qtrl_hpc.reproduce", description=__doc__, allow_abbrev=False)
-    parser.add_argument("study", choices=STUDIES, help=", ".join(STUDIES))
+    parser = OneLineParser(prog="qtrl_hpc.reproduce", description=__doc__, epilog=EPILOG, allow_abbrev=False)
+    parser.add_argument("study", choices=STUDIES, help="; ".join(f"{name}: {what}" for name, what in STUDIES.items()))
     parser.add_argument("--seeds", type=whole_number(1, MOST_SEEDS), help="how many seeds (default: 10)")
-    parser.add_argument("--first-seed", type=whole_number(0), default=0, help="the first of them (default: 0)")
-    parser.add_argument("--out", metavar="DIR", help="folder of the results (default: results)")
-    parser.add_argument("--quick", action="store_true", help="a smoke run: 2 seeds of 150 rounds, in results-quick")
     parser.add_argument(
-        "--preset", nargs="+", choices=PRESETS, default=PRESETS, help="recipes of the paper's tables (default: both)"
+        "--first-seed", type=whole_number(0, LAST_FIRST_SEED), default=0, help="the first of them (default: 0)"
     )
+    parser.add_argument("--out", type=non_empty_path, metavar="DIR", help="folder of the results (default: results)")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: 2 seeds of 150 rounds, in results-quick")
+    parser.add_argument("--preset", choices=PRESETS, help="recipe of table1, table2, figure1 (default: both in turn)")
     parser.add_argument(
-        "--qpu", choices=("statevector", "aer"), default="statevector", help="simulator (default: statevector)"
+        "--qpu", choices=(DEFAULT_QPU, "aer"), default=DEFAULT_QPU, help=f"simulator (default: {DEFAULT_QPU})"
     )
     return parser
 

@@ -10,8 +10,8 @@ from qtrl_hpc import files
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.reproduce import paper
 from qtrl_hpc.reproduce.rewards import Rewards
-from qtrl_hpc.reproduce.statistics import WINDOW, band, estimate, iqm, rounds_until, running_mean, speed_up
-from qtrl_hpc.reproduce.tables import LAST, last_rewards
+from qtrl_hpc.reproduce.statistics import WINDOW, band, estimate, running_mean, speed_up
+from qtrl_hpc.reproduce.tables import GOAL, end_of_one, last_rewards, rounds_by_seed
 from qtrl_hpc.reproduce.variants import Ablation, Variant
 
 POINTS = 100
@@ -56,9 +56,8 @@ def figure1(rewards: Rewards, curves: list[Variant], counts: list[Variant], seed
     left.legend(loc="lower right", frameon=False)
 
     rounds = counts[0].config.updates
-    one = rewards.all(counts[0], seeds)
-    target = float(iqm(last_rewards(one, LAST)))
-    until = [np.array([rounds_until(run.rewards, target) for run in rewards.all(each, seeds)]) for each in counts]
+    target = end_of_one(rewards, counts[0], seeds)
+    until = [rounds_by_seed(rewards.all(each, seeds), target) for each in counts]
     numbers = np.array([variant.num_agents for variant in counts])
     estimates = [speed_up(until[0], each, rounds) for each in until[1:]]
     values = np.array([1.0, *(each.value for each in estimates)])
@@ -78,7 +77,7 @@ def figure1(rewards: Rewards, curves: list[Variant], counts: list[Variant], seed
 
 
 def ablations(rewards: Rewards, rows: list[Ablation], seeds: range) -> Any:
-    """Return a chart of what each change to the recipe does: a dot and an interval a row.
+    """Return a chart of what each change to the recipe does: reward at the end, and rounds to ``GOAL``.
 
     Args:
         rewards: of all.
@@ -87,21 +86,32 @@ def ablations(rewards: Rewards, rows: list[Ablation], seeds: range) -> Any:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, 0.8 + 0.24 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(9.0, 0.9 + 0.24 * len(rows)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
     parts = list(dict.fromkeys(row.part for row in rows))
     for position, row in enumerate(rows):
-        last = last_rewards(rewards.all(row.variant, seeds), WINDOW)
-        colour, found = COLOURS[parts.index(row.part) % len(COLOURS)], estimate(last)
+        runs, colour = rewards.all(row.variant, seeds), COLOURS[parts.index(row.part) % len(COLOURS)]
+        last = last_rewards(runs, WINDOW)
+        found = estimate(last)
         errors = [[found.value - found.low], [found.high - found.value]]
-        axes.errorbar(found.value, position, xerr=errors, fmt="o", color=colour, markersize=4, capsize=2)
-        axes.plot(last.min(), position, "|", color=colour)
+        left.errorbar(found.value, position, xerr=errors, fmt="o", color=colour, markersize=4, capsize=2)
+        left.plot(last.min(), position, "|", color=colour)
+        until = rounds_by_seed(runs, GOAL)
+        reached = until[np.isfinite(until)]
+        right.plot(reached, np.full(len(reached), position), "|", color=colour)
+        if np.isfinite(np.median(until)):
+            right.plot(np.median(until), position, "o", color=colour, markersize=4)
         if position == 0:
-            axes.axvline(found.value, color="0.7", linestyle=":", zorder=0)
-    axes.set_yticks(range(len(rows)), [f"{row.part}: {row.variant.label}" for row in rows], fontsize="small")
-    axes.invert_yaxis()
-    axes.set(xlabel=f"reward of the last {WINDOW} rounds: interquartile mean, 95 % interval; | the worst seed")
-    axes.spines[["top", "right"]].set_visible(False)
+            left.axvline(found.value, color="0.8", linestyle=":", zorder=0)
+            right.axvline(float(np.median(until)), color="0.8", linestyle=":", zorder=0)
+    left.set_yticks(range(len(rows)), [f"{row.part}: {row.variant.label}" for row in rows], fontsize="small")
+    left.invert_yaxis()
+    left.set(xlabel=f"reward of the last {WINDOW} rounds", xlim=(-0.03, 1.0))
+    left.set_title("IQM, 95 % interval; | worst seed", fontsize="small")
+    right.set(xlabel=f"rounds to a running mean of {GOAL}", xlim=(0.0, rows[0].variant.config.updates))
+    right.set_title("median; | each seed that gets there", fontsize="small")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,10 @@ from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.config import Config
 from qtrl_hpc.distributed import World
 from qtrl_hpc.environment import make_environment, policy_spec
+from qtrl_hpc.errors import TrainingError
 from qtrl_hpc.factory import make_generator
 from qtrl_hpc.metrics import SECONDS_BETWEEN_LINES, clock, terminal
-from qtrl_hpc.reproduce.rewards import BLOCK, Rewards, Run, save_run
+from qtrl_hpc.reproduce.rewards import BLOCK, Rewards, Run, made_by, save_run
 from qtrl_hpc.reproduce.variants import Variant
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch
@@ -96,17 +98,21 @@ def run_tasks(tasks: list[Task], folder: Path, stop: StopRequest, *, visible: bo
         stop: whether this rank was asked to stop; the run in progress is then dropped.
         visible: show progress.
     """
+    world, maker = World.alone(), made_by()
     with _Display(tasks, visible=visible) as display:
         for number, task in enumerate(tasks):
-            run = run_one(task.variant.with_seed(task.seed), stop, partial(display.show, number))
+            try:
+                run = run_one(world, task.variant.with_seed(task.seed), stop, partial(display.show, number))
+            except TrainingError as error:  # of this rank alone: it must end the others too
+                raise RuntimeError(f"{task.variant.label}, seed {task.seed}: {error}") from error
             if run is None:
                 return
-            save_run(folder, task.variant, task.seed, run)
+            save_run(folder, task.variant, task.seed, replace(run, made_by=maker))
 
 
-def run_one(config: Config, stop: StopRequest, say: Callable[[int], None]) -> Run | None:
-    """Train with all agents on this rank; return its rewards, or None where it was stopped."""
-    world, stopwatch = World.alone(), Stopwatch()
+def run_one(world: World, config: Config, stop: StopRequest, say: Callable[[int], None]) -> Run | None:
+    """Train with all agents on this rank, a world of its own; return its rewards, or None where it was stopped."""
+    stopwatch = Stopwatch()
     environments = [make_environment(config.env_id) for _ in range(config.agents_per_rank)]
     spec = policy_spec(environments[0], config, config)
     generator = make_generator(config, spec, stopwatch)

@@ -33,17 +33,18 @@ def iqm(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
 
 
 def estimate(*samples: NDArray[np.float64], statistic: Statistic = iqm) -> Estimate:
-    """Return a statistic of independent samples and its percentile bootstrap interval, seeds drawn anew.
+    """Return a statistic and its percentile bootstrap interval, seeds drawn anew.
 
     Args:
-        samples: one number a seed each, shape (seeds,); infinite where a seed never got there.
+        samples: one number a seed each, shape (seeds,), the same seeds in each; infinite where one never got there.
         statistic: takes the samples and ``axis``.
     """
     value = float(statistic(*samples, axis=-1))
     if len(samples[0]) < 2 or all(np.all(sample == sample[0]) for sample in samples):
         return Estimate(value, value, value)
     rng = np.random.default_rng(0)
-    drawn = [sample[rng.integers(len(sample), size=(RESAMPLES, len(sample)))] for sample in samples]
+    seeds = rng.integers(len(samples[0]), size=(RESAMPLES, len(samples[0])))
+    drawn = [sample[seeds] for sample in samples]
     tail = 50.0 * (1.0 - CONFIDENCE)
     # By order, not by interpolation: two infinite neighbours have no number between them.
     low, high = np.percentile(statistic(*drawn, axis=-1), [tail, 100.0 - tail], method="inverted_cdf")

@@ -62,7 +62,7 @@ class Table:
 
 
 def table1(rewards: Rewards, variants: list[Variant], seeds: range, preset_name: str) -> Table:
-    """Return Table I: average reward at the end, parameters, wall time."""
+    """Return Table I: average reward at the end, parameters, processor time."""
     rows: list[tuple[Cell, ...]] = []
     for variant in variants:
         runs = rewards.all(variant, seeds)
@@ -94,21 +94,20 @@ def table1(rewards: Rewards, variants: list[Variant], seeds: range, preset_name:
             "worst seed",
             "best seed",
             "dead seeds",
-            "seconds",
+            "CPU seconds",
         ),
         rows=rows,
         notes=(
             "last: interquartile mean over seeds of the mean reward of the last rounds, with its 95 % bootstrap "
-            f"interval. Worst, best and dead (below {DEAD}) are of the last {min(LAST, rounds)}. Seconds: median time "
-            "of a run on one core, all its agents in one process. Paper: one run, window not stated.",
+            f"interval. Worst, best and dead (below {DEAD}) are of the last {min(LAST, rounds)}. CPU seconds: "
+            "median of a run, whose agents play one after another in one process. Paper: one run, window not stated.",
         ),
     )
 
 
 def table2(rewards: Rewards, variants: list[Variant], seeds: range, preset_name: str) -> list[Table]:
     """Return Table II, for the reward that one agent reaches at its end, and for ``GOAL``."""
-    one = rewards.all(variants[0], seeds)
-    at_end = float(iqm(last_rewards(one, LAST)))
+    at_end = end_of_one(rewards, variants[0], seeds)
     rounds = variants[0].config.updates
     return [
         _table2(
@@ -128,11 +127,11 @@ def table2(rewards: Rewards, variants: list[Variant], seeds: range, preset_name:
 
 def _table2(rewards: Rewards, variants: list[Variant], seeds: range, target: float, title: str) -> Table:
     cap = variants[0].config.updates
-    first = _rounds(rewards.all(variants[0], seeds), target)
+    first = rounds_by_seed(rewards.all(variants[0], seeds), target)
     rows: list[tuple[Cell, ...]] = []
     for variant in variants:
         runs = rewards.all(variant, seeds)
-        until = _rounds(runs, target)
+        until = rounds_by_seed(runs, target)
         rows.append(
             (
                 variant.num_agents,
@@ -140,18 +139,19 @@ def _table2(rewards: Rewards, variants: list[Variant], seeds: range, target: flo
                 estimate(until, statistic=np.median),
                 float(np.median([_steps_until(run, at) for run, at in zip(runs, until, strict=True)])),
                 float(np.median([run.seconds_until(at) for run, at in zip(runs, until, strict=True)])),
-                None if variant is variants[0] else speed_up(first, until, cap),
+                None if variant is variants[0] or np.isinf(np.median(until)) else speed_up(first, until, cap),
                 paper.SPEED_UP[variant.num_agents],
             )
         )
     return Table(
         title=title,
-        headings=("agents", "never", "rounds", "environment steps", "seconds", "speed-up in rounds", "paper"),
+        headings=("agents", "never", "rounds", "environment steps", "CPU seconds", "speed-up in rounds", "paper"),
         rows=rows,
         notes=(
             "Medians over seeds, with 95 % bootstrap intervals. never: seeds that did not reach it; they count as "
             "infinitely many rounds, but with one agent, for the speed-up, as the last round, which makes it smaller "
-            "than it is. Seconds: on one core, all agents in one process. Environment steps: of all agents together.",
+            "than it is. The target is taken as given. Environment steps: of all agents together. CPU seconds: the "
+            "agents play one after another in one process; with a core each they take less.",
         ),
     )
 
@@ -162,7 +162,7 @@ def ablations(rewards: Rewards, rows: list[Ablation], seeds: range) -> Table:
     for row in rows:
         runs = rewards.all(row.variant, seeds)
         last = last_rewards(runs, WINDOW)
-        until = _rounds(runs, GOAL)
+        until = rounds_by_seed(runs, GOAL)
         cells.append(
             (
                 row.part,
@@ -205,7 +205,7 @@ def claims(rewards: Rewards, rows: list[Claim], seeds: range) -> Table:
                 estimate(last),
                 " ".join(_number(value) for value in last),
                 row.optimum,
-                float(np.median(_rounds(runs, goal))),
+                float(np.median(rounds_by_seed(runs, goal))),
             )
         )
     return Table(
@@ -243,7 +243,13 @@ def last_rewards(runs: list[Run], rounds: int) -> NDArray[np.float64]:
     return np.array([run.rewards[-rounds:].mean() for run in runs])
 
 
-def _rounds(runs: list[Run], target: float) -> NDArray[np.float64]:
+def end_of_one(rewards: Rewards, one: Variant, seeds: range) -> float:
+    """Return the target of Table II and Figure 1 c: what one agent has at its end, interquartile mean over seeds."""
+    return float(iqm(last_rewards(rewards.all(one, seeds), LAST)))
+
+
+def rounds_by_seed(runs: list[Run], target: float) -> NDArray[np.float64]:
+    """Return each run's rounds until the running mean reaches a target, shape (seeds,), infinite where it does not."""
     return np.array([rounds_until(run.rewards, target) for run in runs])
 
 
@@ -266,7 +272,7 @@ def _shown(cell: Cell) -> str:
 def _number(value: float) -> str:
     if math.isinf(value):
         return "never"
-    return f"{value:.3f}" if abs(value) < 2.0 else f"{value:.2f}" if abs(value) < 20.0 else f"{value:.0f}"
+    return f"{value:.4f}" if abs(value) < 1.0 else f"{value:.2f}" if abs(value) < 20.0 else f"{value:.0f}"
 
 
 def _plain(cell: Cell, wide: bool) -> list[object]:
