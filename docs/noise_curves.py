@@ -27,7 +27,7 @@ from qtrl_hpc.fleet_factory import make_fleet
 from qtrl_hpc.noise import read_noise
 
 AGENTS = 4
-UPDATES = 200
+UPDATES = 300
 SEEDS = (0, 1, 2)
 EPISODES = 200
 WINDOW = 20
@@ -49,7 +49,9 @@ def level(times: float) -> str:
 WORST = level(LEVELS["20 x today"])
 MIXED = f"[{{}}, {', '.join(level(times) for times in LEVELS.values())}]"
 
-# name: flags. All are of four agents but the last.
+AFFINE = "--mapping-activation=none"
+
+# name: flags. All are of four agents but "the worst alone".
 CURVES: dict[str, list[str]] = {
     "exact": ["--qpu=statevector"],
     "exact, spsa": ["--qpu=statevector", "--gradient=spsa"],
@@ -59,11 +61,19 @@ CURVES: dict[str, list[str]] = {
     **{f"noise {name}": [f"--noise={level(times)}", "--gradient=surrogate"] for name, times in LEVELS.items()},
     "four noise levels": [f"--noise={MIXED}", "--gradient=surrogate"],
     "the worst alone": [f"--noise={WORST}", "--gradient=surrogate", "--agents-per-rank=1"],
+    # Where the circuit's angles matter (docs/results.md): without tanh in the mapping model.
+    "affine, exact": [AFFINE, "--qpu=statevector"],
+    "affine, frozen circuit": [AFFINE, "--qpu=statevector", "--circuit=frozen"],
+    "affine, exact, spsa": [AFFINE, "--qpu=statevector", "--gradient=spsa"],
+    "affine, 1k shots, spsa": [AFFINE, "--shots=1024", "--gradient=spsa"],
+    "affine, 8k shots, spsa": [AFFINE, "--shots=8192", "--gradient=spsa"],
+    "affine, noise 5 x today": [AFFINE, f"--noise={level(LEVELS['5 x today'])}", "--gradient=surrogate"],
 }
 PANELS = {
     "shots": ["exact", "exact, spsa", "1k shots, spsa", "8k shots, spsa", "64k shots, spsa"],
     "noise": ["exact", *[f"noise {name}" for name in LEVELS]],
     "QPUs that differ": ["noise 20 x today", "four noise levels", "the worst alone"],
+    "affine mapping model": [curve for curve in CURVES if curve.startswith("affine")],
 }
 
 
@@ -100,8 +110,8 @@ def smooth(rewards: Sequence[float]) -> NDArray[np.float64]:
 
 
 def draw(output: Path, picture: Path) -> None:
-    """Draw a panel each for shots, noise, and QPUs that differ: thin a seed, thick their mean."""
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(11.0, 3.6), sharey=True, layout="constrained")
+    """Draw a panel each for shots, noise, QPUs that differ, and the affine mapping model: thin a seed, thick their mean."""
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(13.0, 3.6), sharey=True, layout="constrained")
     for panel, (title, curves) in zip(axes, PANELS.items(), strict=True):
         for curve in curves:
             lines = [smooth([row["reward_mean"] for row in rows]) for rows in rows_of(output, curve) if rows]
@@ -109,7 +119,9 @@ def draw(output: Path, picture: Path) -> None:
                 continue
             common = min(map(len, lines))
             updates = np.arange(1, common + 1)
-            (mean,) = panel.plot(updates, np.mean([line[:common] for line in lines], axis=0), label=curve)
+            (mean,) = panel.plot(
+                updates, np.mean([line[:common] for line in lines], axis=0), label=curve.removeprefix("affine, ")
+            )
             for line in lines:
                 panel.plot(updates, line[:common], color=mean.get_color(), alpha=0.25, linewidth=0.8)
         panel.axhline(OPTIMUM, color="0.4", linestyle=":")
