@@ -110,7 +110,7 @@ def smooth(rewards: Sequence[float]) -> NDArray[np.float64]:
 
 
 def draw(output: Path, picture: Path) -> None:
-    """Draw the panels, one each for shots, noise, QPUs that differ and the affine mapping model: thin a seed, thick their mean."""
+    """Draw the panels: thin a seed, thick their mean."""
     figure, axes = plt.subplots(1, len(PANELS), figsize=(13.0, 3.6), sharey=True, layout="constrained")
     for panel, (title, curves) in zip(axes, PANELS.items(), strict=True):
         for curve in curves:
