@@ -11,7 +11,7 @@ from qtrl_hpc.quantum.ansatz import Ansatz
 
 NOISE = NoiseSettings(
     one_qubit_rate=3e-4, two_qubit_rate=3e-3, t1=1e-4, t2=8e-5, one_qubit_time=35e-9, two_qubit_time=3e-7,
-    readout_error=0.01,
+    readout_error=(0.01, 0.01),
 )  # fmt: skip
 LAYERS = 3
 SHOTS = 64

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
 
+from qtrl_hpc import strict_yaml
 from qtrl_hpc.config import TOPICS, Config
 from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError, one_line
 from qtrl_hpc.launcher import launched_rank
@@ -171,11 +172,18 @@ def _config_parser(defaults: Config | None = None) -> Any:
 def _file_values(path: Path) -> dict[str, Any]:
     """Return the values that a YAML file sets, each checked, so that a refusal can name the file."""
     try:
-        written = yaml.safe_load(path.read_text())
+        written = strict_yaml.load(path.read_text())
         if not isinstance(written, dict):
             raise UserError("expected a YAML file of lines KEY: VALUE")
         _refuse_unnamed(written)
-        values = _parse_values([f"--config={path}"])
+        noise = written.get("noise")
+        if isinstance(noise, dict | list):  # what would be written in quotes
+            plain = {name: value for name, value in written.items() if name != "noise"}
+            values = _parse_values([f"--config={yaml.safe_dump(plain)}"])
+        else:
+            values = _parse_values([f"--config={path}"])
+        if noise is not None:
+            values["noise"] = _noise(noise, path.parent)
         _build(values)
     except (UserError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None
@@ -211,10 +219,10 @@ def _build(values: dict[str, Any]) -> Config:
         raise UserError(str(error)) from None
 
 
-def _noise(text: str) -> str:
+def _noise(given: object, folder: Path = Path()) -> str:
     """Return ``--noise`` with what its files hold in their place: a run keeps the numbers themselves."""
     try:
-        return read_noise(text)
+        return read_noise(given, folder)
     except (ValueError, TypeError) as error:
         raise ValueError(f"--noise: {one_line(error)}") from None
 

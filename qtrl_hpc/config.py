@@ -13,6 +13,8 @@ from qtrl_hpc.noise import noise_settings
 
 QPU_NAMES = ("aer", "statevector", "torch")
 BACKEND = "backend:"
+# Aer keeps about 120 bytes of each until a circuit's are counted, a sampler twice that.
+MOST_SHOTS = 10_000_000
 GRADIENTS = ("adjoint", "parameter-shift", "spsa", "surrogate")
 
 
@@ -193,7 +195,7 @@ class MeasurementConfig(_Checked):
     qpu_retries: int = 3
     """Further attempts at a job that fails; then its agent sits the update out."""
     qpu_pause: float = 1.0
-    """Seconds before the first further attempt, twice as many before each next one."""
+    """Seconds before the first further attempt, twice as many before each next one, up to ten minutes."""
     qpu_timeout: float | None = 1800.0
     """Seconds after which an attempt on a back end counts as failed; null to wait for ever."""
     quorum: float = 0.5
@@ -203,6 +205,8 @@ class MeasurementConfig(_Checked):
         super().__post_init__()
         if self.shots is not None:
             self._positive_int("shots")
+            if self.shots > MOST_SHOTS:
+                _refuse("shots", self.shots, f"at most {MOST_SHOTS}")
         if self.noise is not None:
             try:
                 noise_settings(self.noise)

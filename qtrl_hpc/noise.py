@@ -1,16 +1,21 @@
 """How noisy a QPU is: a small YAML file, or the noise of one of Qiskit's fake back ends, for all agents or each."""
 
 import json
-import math
 import re
+import reprlib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+
+from qtrl_hpc import strict_yaml
 
 FAKE = "fake:"
+# e^(3z) makes a hundredth of the agents' QPUs a thousand times as good or as bad as what was given.
+MOST_SPREAD = 3.0
+# Of any number, so that what is drawn around it is finite too.
+MOST = 1e100
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -30,8 +35,8 @@ class NoiseSettings:
     """Seconds that a one-qubit gate takes, for T1 and T2."""
     two_qubit_time: float = 0.0
     """Seconds that a two-qubit gate takes, for T1 and T2."""
-    readout_error: float | tuple[float, float] = 0.0
-    """Probability of reading the other bit; [a, b]: of reading 1 where it is 0, and 0 where it is 1."""
+    readout_error: tuple[float, float] = (0.0, 0.0)
+    """Probabilities of reading 1 where the bit is 0, and 0 where it is 1; in YAML one number stands for both."""
     spread: float = 0.0
     """How much agents' QPUs differ: each number above is multiplied by e^(spread·z), z normal, drawn for each agent."""
     fake: str | None = None
@@ -40,8 +45,9 @@ class NoiseSettings:
     def __post_init__(self) -> None:
         for name in ("one_qubit_rate", "two_qubit_rate"):
             _check(name, getattr(self, name), 0.0, 1.0)
-        for name in ("one_qubit_time", "two_qubit_time", "spread"):
+        for name in ("one_qubit_time", "two_qubit_time"):
             _check(name, getattr(self, name), 0.0)
+        _check("spread", self.spread, 0.0, MOST_SPREAD)
         for name in ("t1", "t2"):
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), 0.0, above=True)
@@ -51,29 +57,20 @@ class NoiseSettings:
             raise ValueError("t1, t2: got no one_qubit_time and no two_qubit_time, expected seconds that gates take")
         if (self.one_qubit_time or self.two_qubit_time) and not (self.t1 or self.t2):
             raise ValueError("one_qubit_time, two_qubit_time: got no t1 and no t2, expected either in seconds")
-        error = self.readout_error
-        pair = list(error) if isinstance(error, list | tuple) else [error, error]
-        if len(pair) != 2:
-            raise ValueError(f"readout_error: got {error!r}, expected a number, or a list of two")
-        for value in pair:
+        if len(self.readout_error) != 2:
+            raise ValueError(f"readout_error: got {list(self.readout_error)}, expected a number, or a list of two")
+        for value in self.readout_error:
             _check("readout_error", value, 0.0, 1.0)
-        object.__setattr__(self, "readout_error", (float(pair[0]), float(pair[1])))
         if self.fake is not None:
             if not isinstance(self.fake, str) or not self.fake:
-                raise ValueError(f"fake: got {self.fake!r}, expected the name of a fake back end of Qiskit's")
+                raise ValueError(f"fake: got {_short(self.fake)}, expected the name of a fake back end of Qiskit's")
             if self.to_dict().keys() != {"fake"}:
                 raise ValueError(f"fake: got {self.fake!r} beside other numbers, expected it alone")
-
-    @property
-    def readout(self) -> tuple[float, float]:
-        """Return the probabilities of reading 1 where the bit is 0, and 0 where it is 1."""
-        return self.readout_error  # type: ignore[return-value]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what differs from the defaults, as YAML and JSON hold it."""
         values = asdict(self)
-        default = {field.name: field.default for field in fields(self)} | {"readout_error": (0.0, 0.0)}
-        kept = {name: value for name, value in values.items() if value != default[name]}
+        kept = {field.name: values[field.name] for field in fields(self) if values[field.name] != field.default}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
     def drawn(self, rng: np.random.Generator) -> "NoiseSettings":
@@ -90,23 +87,24 @@ class NoiseSettings:
             values[name] = min(1.0, values[name])
         if values["t1"] is not None and values["t2"] is not None:
             values["t2"] = min(values["t2"], 2.0 * values["t1"])
-        a, b = self.readout
+        a, b = self.readout_error
         values["readout_error"] = (min(1.0, float(a * factors["a"])), min(1.0, float(b * factors["b"])))
         return replace(self, spread=0.0, **values)
 
 
-def read_noise(text: str) -> str:
+def read_noise(text: object, folder: Path = Path()) -> str:
     """Return ``--noise`` as a configuration holds it: the files that it names replaced by what is in them, as JSON.
 
     So a run keeps the numbers themselves, and the other ranks need not have the file.
 
     Args:
-        text: ``fake:NAME``, the name of a YAML file, YAML in braces or brackets, or a list of any of these.
+        text: ``fake:NAME``, the name of a YAML file, YAML in braces or brackets, a mapping, or a list of any of these.
+        folder: that the names of files are meant in; those in a file are meant in the file's own.
 
     Raises:
         ValueError: naming the file and the key, what was got and what is expected.
     """
-    return _to_text(_read(text))
+    return _to_text(_read(text, folder))
 
 
 def noise_settings(text: str) -> list[NoiseSettings]:
@@ -136,57 +134,70 @@ def settings_of(text: str, num_agents: int) -> list[NoiseSettings]:
     return found
 
 
-def _read(text: object) -> list[NoiseSettings] | NoiseSettings:
-    if isinstance(text, dict):
-        return _settings(text)
-    if isinstance(text, list):
-        read = [_read(each) for each in text]
-        if not read or any(isinstance(each, list) for each in read):
-            raise ValueError(f"got {text!r}, expected a list with the settings of each agent")
-        return read  # type: ignore[return-value]
-    if not isinstance(text, str) or not text:
-        raise ValueError(f"got {text!r}, expected fake:NAME or a YAML file")
-    if text.startswith(FAKE):
-        return _settings({"fake": text.removeprefix(FAKE)})
-    if text[0] in "{[":
-        return _read(_yaml(text, text))
-    path = Path(text)
+def _read(value: object, folder: Path, *, in_list: bool = False) -> list[NoiseSettings] | NoiseSettings:
+    if isinstance(value, dict):
+        return _settings(value)
+    if isinstance(value, list):
+        if in_list or not value:
+            raise ValueError(f"got {_short(value)}, expected a list with the settings of each agent")
+        return [_one(each, folder) for each in value]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"got {_short(value)}, expected fake:NAME or a YAML file")
+    if value.startswith(FAKE):
+        return _settings({"fake": value.removeprefix(FAKE)})
+    if value[0] in "{[":
+        return _read(_yaml(value, _short(value)), folder, in_list=in_list)
+    path = folder / value
     try:
         written = path.read_text()
     except (OSError, ValueError):
-        raise ValueError(f"got {text!r}, expected fake:NAME or a YAML file that can be read") from None
+        raise ValueError(f"got {_short(str(path))}, expected fake:NAME or a YAML file that can be read") from None
     try:
-        found = _yaml(written, text)
+        found = _yaml(written, "it")
         if not isinstance(found, dict | list):
             raise ValueError("expected lines KEY: VALUE, or a list of such for each agent")
-        return _read(found)
+        return _read(found, path.parent, in_list=in_list)
     except ValueError as error:
-        raise ValueError(f"{text}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _one(value: object, folder: Path) -> NoiseSettings:
+    found = _read(value, folder, in_list=True)
+    assert isinstance(found, NoiseSettings)
+    return found
 
 
 def _yaml(text: str, name: str) -> object:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"got {name!r}, which is not YAML ({' '.join(str(error).split())})") from None
+        return strict_yaml.load(text)
+    except ValueError as error:
+        raise ValueError(f"got {name}, which is not YAML as it is expected ({error})") from None
 
 
 def _settings(values: object) -> NoiseSettings:
     names = [field.name for field in fields(NoiseSettings)]
     if not isinstance(values, dict):
-        raise ValueError(f"got {values!r}, expected lines KEY: VALUE")
+        raise ValueError(f"got {_short(values)}, expected lines KEY: VALUE")
     for name in values:
         if name not in names:
-            raise ValueError(f"got the key {name!r}, expected some of {', '.join(names)}")
-    numbers: dict[str, Any] = {name: _number(value) for name, value in values.items()}
-    return NoiseSettings(**numbers)
+            raise ValueError(f"got the key {_short(name)}, expected some of {', '.join(names)}")
+    given: dict[str, Any] = {name: _number(value) for name, value in values.items()}
+    if "readout_error" in given:
+        error = given["readout_error"]
+        given["readout_error"] = tuple(map(_number, error)) if isinstance(error, list) else (error, error)
+    return NoiseSettings(**given)
 
 
 def _number(value: object) -> object:
     """Return 1e-4 as the number that is meant; to YAML it is text, as it has no point."""
-    if isinstance(value, list):
-        return [_number(each) for each in value]
     return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+
+
+def _short(value: object) -> str:
+    """Return a value as text of some length at most; YAML may name itself."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = 200
+    return shown.repr(value)
 
 
 def _to_text(settings: list[NoiseSettings] | NoiseSettings) -> str:
@@ -194,11 +205,9 @@ def _to_text(settings: list[NoiseSettings] | NoiseSettings) -> str:
     return json.dumps(plain, sort_keys=True)
 
 
-def _check(name: str, value: object, low: float, high: float = math.inf, *, above: bool = False) -> None:
+def _check(name: str, value: object, low: float, high: float = MOST, *, above: bool = False) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     inside = number and (low < value if above else low <= value) and value <= high  # type: ignore[operator]
-    if not inside or not math.isfinite(value):  # type: ignore[arg-type]
-        bounds = f"{'above' if above else 'of at least'} {low:g}" + (
-            f" and at most {high:g}" if high < math.inf else ""
-        )
-        raise ValueError(f"{name}: got {value!r}, expected a number {bounds}")
+    if not inside:
+        bounds = f"{'above' if above else 'of at least'} {low:g} and at most {high:g}"
+        raise ValueError(f"{name}: got {_short(value)}, expected a number {bounds}")

@@ -68,7 +68,7 @@ def test_shots_are_counts_and_the_seed_decides_them():
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_qubit_q_is_bit_q_of_the_index(n):
-    for noise in (None, NoiseSettings(readout_error=1e-9)):
+    for noise in (None, NoiseSettings(readout_error=(1e-9, 1e-9))):
         device = AerDevice(Ansatz(num_qubits=n, num_layers=1), shots=50, noise=noise)
         phis = np.zeros((n, device.ansatz.num_angles))
         phis[np.arange(n), 3 * np.arange(n)] = PI

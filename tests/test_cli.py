@@ -75,6 +75,8 @@ BAD_FLAGS = [
     (["--observation-scale", "0"], ["--observation-scale", "got 0", "other than 0"]),
     (["--qpu", "ibm"], ["--qpu", "got 'ibm'", "aer, statevector, torch, backend:SPEC"]),
     (["--shots", "0"], ["--shots", "got 0", "at least 1"]),
+    (["--shots", "10000001"], ["--shots", "got 10000001", "at most 10000000"]),
+    (["--shots", "99999999999999999999"], ["--shots", "got 99999999999999999999", "at most 10000000"]),
     (["--shots", "many"], ["--shots", "got many", "a whole number or null"]),
     (["--gradient", "finite"], ["--gradient", "got finite", "adjoint, parameter-shift, spsa, surrogate"]),
     (["--spsa-c", "0"], ["--spsa-c", "got 0", "above 0"]),
@@ -87,6 +89,9 @@ BAD_FLAGS = [
     (["--noise", "{readout_error: [0.1, 2]}"], ["--noise", "readout_error: got 2", "at most 1"]),
     (["--noise", "{t1: fast}"], ["--noise", "t1: got 'fast'", "a number"]),
     (["--noise", "{two_qubit_rate: 0.1"], ["--noise", "not YAML"]),
+    (["--noise", "{two_qubit_rate: 0.1, two_qubit_rate: 0.2}"], ["--noise", "'two_qubit_rate' comes twice"]),
+    (["--noise", "{two_qubit_rate: 0.1, spread: 1000}"], ["--noise", "spread: got 1000", "at most 3"]),
+    (["--noise", "[&a [*a]]"], ["--noise", "a list with the settings of each agent"]),
     (["--reduction", "tree"], ["--reduction", "got tree", "allreduce", "ordered"]),
     (["--policy-hidden-sizes", "[0]"], ["--policy-hidden-sizes", "at least 1"]),
     (["--policy-hidden-sizes", "32"], ["--policy-hidden-sizes", "got 32", "expected a list"]),
@@ -115,6 +120,10 @@ BAD_YAML = [
     ("qpu: ibm", ["--qpu", "got 'ibm'", "statevector"]),
     ("share_circuits: 3", ["--share-circuits: got 3", "true or false"]),
     ("noise: bad.yaml", ["--noise", "bad.yaml", "'noise'", "one_qubit_rate"]),
+    ("noise: {two_qubit_rat: 0.1}", ["bad.yaml", "--noise", "'two_qubit_rat'", "two_qubit_rate"]),
+    ("noise: [{}, 3]", ["bad.yaml", "--noise", "got 3", "fake:NAME or a YAML file"]),
+    ("noise: {two_qubit_rate: 0.1}\nupdates: many", ["bad.yaml", "--updates", "got many", "a whole number"]),
+    ("updates: 1\nupdates: 2", ["bad.yaml", "the key 'updates' comes twice"]),
     ("optimizer:\n  adam: 1", ["--optimizer", "adam", "sgd"]),
     ("- updates: 1", ["bad.yaml", "expected a YAML file of lines"]),
     ("just text", ["bad.yaml", "expected a YAML file of lines"]),
@@ -140,6 +149,26 @@ def test_bad_yaml_is_refused_in_one_line_that_names_the_key_or_the_file(text, wo
 def test_yaml_that_sets_nothing_changes_nothing():
     Path("empty.yaml").write_text("{}")
     assert parse_train(["--config", "empty.yaml"]).config == parse_train([]).config
+
+
+def test_noise_in_a_yaml_file_may_be_written_out_or_be_a_file_beside_it(folder):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "noise.yaml").write_text("two_qubit_rate: 0.1")
+    for text, kept in (
+        ("noise: {two_qubit_rate: 1e-1}\nupdates: 7\nlearning_rate: 1e-4", '{"two_qubit_rate": 0.1}'),
+        ("noise:\n  two_qubit_rate: 0.1\nlearning_rate: 1e-4\nupdates: 7", '{"two_qubit_rate": 0.1}'),
+        ("noise:\n- {two_qubit_rate: 0.1}\n- {}\nlearning_rate: 1e-4\nupdates: 7", '[{"two_qubit_rate": 0.1}, {}]'),
+        ("noise: noise.yaml\nlearning_rate: 1e-4\nupdates: 7", '{"two_qubit_rate": 0.1}'),
+        ("noise: '[noise.yaml, {}]'\nlearning_rate: 1e-4\nupdates: 7", '[{"two_qubit_rate": 0.1}, {}]'),
+        ("noise: [noise.yaml, {}]\nlearning_rate: 1e-4\nupdates: 7", '[{"two_qubit_rate": 0.1}, {}]'),
+    ):
+        (folder / "sub" / "run.yaml").write_text(text)
+        found = parse_train(["--config", "sub/run.yaml"]).config
+        assert (found.noise, found.updates, found.learning_rate) == (kept, 7, 1e-4), text
+    (folder / "sub" / "run.yaml").write_text("noise: {two_qubit_rate: 0.1}")
+    assert parse_train(["--config", "sub/run.yaml"]).config.noise == '{"two_qubit_rate": 0.1}'
+    assert parse_train(["--config", "sub/run.yaml", "--noise={}"]).config.noise == "{}"
+    assert parse_train(["--config", "sub/run.yaml", "--noise=null"]).config.noise is None
 
 
 def test_later_source_wins():

@@ -29,7 +29,7 @@ def test_file_is_replaced_by_its_numbers(write):
     write("{}")  # what was in it is kept, not its name
     [found] = noise_settings(text)
     assert (found.one_qubit_rate, found.two_qubit_rate, found.t1, found.t2) == (3e-4, 3e-3, 1e-4, 8e-5)
-    assert (found.one_qubit_time, found.two_qubit_time, found.readout) == (3.5e-8, 3e-7, (0.01, 0.01))
+    assert (found.one_qubit_time, found.two_qubit_time, found.readout_error) == (3.5e-8, 3e-7, (0.01, 0.01))
     assert read_noise(text) == text, "what a run keeps is read again at --resume"
 
 
@@ -38,7 +38,7 @@ def test_one_for_all_or_one_for_each(write):
     text = read_noise("[a.yaml, {readout_error: [0.1, 0.2]}, 'fake:FakeManilaV2', {}]")
     found = settings_of(text, 4)
     assert [each.two_qubit_rate for each in found] == [0.1, 0, 0, 0]
-    assert (found[1].readout, found[2].fake, found[3]) == ((0.1, 0.2), "FakeManilaV2", NoiseSettings())
+    assert (found[1].readout_error, found[2].fake, found[3]) == ((0.1, 0.2), "FakeManilaV2", NoiseSettings())
     with pytest.raises(ValueError, match="got a list of 4, expected one for each of the 3 agents"):
         settings_of(text, 3)
     assert settings_of(read_noise("a.yaml"), 3) == [NoiseSettings(two_qubit_rate=0.1)] * 3
@@ -68,6 +68,14 @@ def test_fake_needs_no_file():
         ("fake: FakeManilaV2\nspread: 0.1", ["fake: got 'FakeManilaV2'", "alone"]),
         ("just text", ["expected lines KEY: VALUE"]),
         ("3", ["expected lines KEY: VALUE"]),
+        ("spread: 1000", ["spread: got 1000", "at least 0 and at most 3"]),
+        (f"t1: {'9' * 400}\none_qubit_time: 1", ["t1: got", "above 0"]),
+        ("readout_error: &a [*a, 0.1]", ["readout_error: got [", "of at least 0 and at most 1"]),
+        ("fake: &a [*a]", ["fake: got [", "the name of a fake back end"]),
+        ("two_qubit_rate: 0.1\ntwo_qubit_rate: 0.2", ["the key 'two_qubit_rate' comes twice"]),
+        ("[noise.yaml]", ["a list with the settings of each agent"]),
+        ("&a [*a]", ["a list with the settings of each agent"]),
+        ("[" * 2000, ["not YAML"]),
         ("[]", ["a list with the settings of each agent"]),
         ("[[{}]]", ["a list with the settings of each agent"]),
         ("a: [1", ["not YAML"]),
@@ -79,7 +87,33 @@ def test_bad_file_is_refused_in_one_line_that_names_it(write, text, words, tmp_p
         read_noise(write(text))
     assert "\n" not in str(caught.value)
     assert [word for word in words if word not in str(caught.value)] == [], caught.value
+    assert len(str(caught.value)) < 400
     assert not (tmp_path / "owned").exists()
+
+
+def test_list_that_names_a_file_with_a_list_is_refused(write):
+    write("[{}, {}]", "list.yaml")
+    with pytest.raises(
+        ValueError, match=r"list\.yaml: got \[{}, {}\], expected a list with the settings of each agent"
+    ):
+        read_noise("[{}, list.yaml]")
+
+
+def test_list_of_lists_of_lists_is_refused_at_once(write):
+    """Each names the one before ten times: written out it would be 10^40 numbers."""
+    lines = ["- &a0 [0.1]", *(f"- &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 40))]
+    with pytest.raises(ValueError, match="a list with the settings of each agent"):
+        read_noise(write("\n".join(lines)))
+
+
+def test_file_that_a_file_names_is_looked_for_beside_it(write, tmp_path):
+    (tmp_path / "folder").mkdir()
+    write("two_qubit_rate: 0.1", "folder/a.yaml")
+    write("[a.yaml, {}]", "folder/list.yaml")
+    assert noise_settings(read_noise("folder/list.yaml"))[0].two_qubit_rate == 0.1
+    assert noise_settings(read_noise("a.yaml", tmp_path / "folder"))[0].two_qubit_rate == 0.1
+    with pytest.raises(ValueError, match=r"^got 'a\.yaml', expected fake:NAME or a YAML file that can be read$"):
+        read_noise("[a.yaml]")
 
 
 def test_spread_makes_agents_differ_around_the_numbers_given():
@@ -94,8 +128,8 @@ def test_spread_makes_agents_differ_around_the_numbers_given():
         assert factors.std() == pytest.approx(0.5, rel=0.15)
     assert all(each.t2 <= 2 * each.t1 and each.spread == 0 for each in drawn)
     assert NoiseSettings(two_qubit_rate=0.1).drawn(np.random.default_rng(0)) == NoiseSettings(two_qubit_rate=0.1)
-    worst = NoiseSettings(two_qubit_rate=0.9, readout_error=0.9, spread=3.0).drawn(np.random.default_rng(1))
-    assert max(worst.two_qubit_rate, *worst.readout) <= 1.0
+    worst = NoiseSettings(two_qubit_rate=0.9, readout_error=(0.9, 0.9), spread=3.0).drawn(np.random.default_rng(1))
+    assert max(worst.two_qubit_rate, *worst.readout_error) <= 1.0
 
 
 def test_settings_are_kept_without_what_is_default():

@@ -50,7 +50,7 @@ def noisy_circuit(ansatz: Ansatz, settings: NoiseSettings | None, fake: Any = No
     if fake is not None:
         return _on_fake(ansatz, fake)
     circuit, angles = measured_circuit(ansatz, "u")
-    return NoisyCircuit(circuit, angles, noise_model(settings), [settings.readout] * ansatz.num_qubits)
+    return NoisyCircuit(circuit, angles, noise_model(settings), [settings.readout_error] * ansatz.num_qubits)
 
 
 def noise_model(settings: NoiseSettings) -> Any:
@@ -71,7 +71,7 @@ def noise_model(settings: NoiseSettings) -> Any:
         present = [part for part in parts if part is not None]
         if present:
             model.add_all_qubit_quantum_error(present[0] if len(present) == 1 else present[0].compose(present[1]), gate)
-    a, b = settings.readout
+    a, b = settings.readout_error
     if a or b:
         model.add_all_qubit_readout_error(ReadoutError([[1.0 - a, a], [b, 1.0 - b]]))
     return model
