@@ -83,8 +83,24 @@ class Checkpoint:
     """Of all agents; None where whole episodes are played (``steps_per_update``)."""
 
     def save(self, path: Path) -> None:
-        """Write the file atomically (docs/formats.md)."""
+        """Write the file atomically (docs/formats.md).
+
+        Raises:
+            ValueError: it holds numbers that are not finite: nobody could read it.
+        """
         state = self.state
+        datasets = {
+            "/Theta/phi": state.Theta.phi,
+            "/Theta/beta": state.Theta.beta,
+            "/theta": self.theta,
+            "/optimizer/first": state.optimizer.first,
+            "/optimizer/second": state.optimizer.second,
+            "/optimizer/steps": np.array([state.optimizer.steps], np.float64),
+            "/baseline": np.array([state.baseline.weight, state.baseline.mean, state.baseline.mean_square]),
+            **({} if self.running is None else self.running.datasets()),
+        }
+        if infinite := [name for name, values in datasets.items() if not np.isfinite(values).all()]:
+            raise ValueError(f"{path}: {', '.join(infinite)} would hold numbers that are not finite")
         hdf5.write(
             path,
             format=FORMAT,
@@ -99,16 +115,7 @@ class Checkpoint:
                 "creator": "qtrl_hpc.train",
                 "versions": json.dumps(versions(), sort_keys=True),
             },
-            datasets={
-                "/Theta/phi": state.Theta.phi,
-                "/Theta/beta": state.Theta.beta,
-                "/theta": self.theta,
-                "/optimizer/first": state.optimizer.first,
-                "/optimizer/second": state.optimizer.second,
-                "/optimizer/steps": np.array([state.optimizer.steps], np.float64),
-                "/baseline": np.array([state.baseline.weight, state.baseline.mean, state.baseline.mean_square]),
-                **({} if self.running is None else self.running.datasets()),
-            },
+            datasets=datasets,
         )
 
     @classmethod
@@ -158,9 +165,7 @@ class Checkpoint:
                 policy_spec=spec,
                 num_agents=numbers["num_agents"],
                 world_size=numbers["world_size"],
-                theta_source=str(
-                    attributes.get("theta_source", EXACT)
-                ),  # not in those written before it was thought of
+                theta_source=str(attributes.get("theta_source", EXACT)),  # files of before it was thought of have none
                 running=running,
             )
         except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:

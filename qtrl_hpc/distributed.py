@@ -48,7 +48,7 @@ class World:
         self._comm = comm
         self.rank: int = comm.rank
         self.size: int = comm.size
-        self.node_rank: int = _node_rank(comm)
+        self.node_rank, self.node_size = _place_on_node(comm)
         self.number: int = comm.rank
         """The rank that this process began with, by which it is known where others are lost."""
         self.began_with: int = comm.size
@@ -350,14 +350,14 @@ def _without_han(components: str) -> bool:
     return "han" in names if components.startswith("^") else bool(components) and "han" not in names
 
 
-def _node_rank(comm: "MPI.Intracomm") -> int:
-    """Return this rank's number among those that share memory with it, in rank order. Collective: all ranks."""
+def _place_on_node(comm: "MPI.Intracomm") -> tuple[int, int]:
+    """Return this rank's number among those that share memory with it, and how many they are. Collective: all ranks."""
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    rank: int = node.rank
+    rank, size = node.rank, node.size
     node.Free()
-    return rank
+    return rank, size
 
 
 def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> NoReturn:

@@ -64,7 +64,7 @@ class OneForAll:
 
     def pullback(self, d_theta: Rows) -> Rows:
         """Return ∂J/∂Theta for each cotangent of the one theta."""
-        return [self._generator.pullback(row) for row in d_theta if row is not None]
+        return [None if row is None else self._generator.pullback(row) for row in d_theta]
 
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw a Theta to start from."""
@@ -115,11 +115,12 @@ class OneEach:
     ) -> None:
         self._agents, self._ideal, self._policy_qpu, self._shots = agents, ideal, policy_qpu, shots
         self._sharing = sharing
+        self._update: int | None = None
         self.failures: dict[int, str] = {}
 
     def __call__(self, Theta: Theta, update: int) -> Row | Rows:
         """Return each agent's theta; its circuit runs once."""
-        self.failures, self._phi = {}, Theta.phi
+        self.failures, self._phi, self._update = {}, Theta.phi, update
         for each in self._agents:
             each.qpu.begin(update)
         return [self._try(each, each.generator, Theta) for each in self._agents]
@@ -140,20 +141,28 @@ class OneEach:
     def policy(self, Theta: Theta, update: int) -> tuple[Row, str]:
         """Return the theta that the QPU of this rank's first agent generates, without shot noise if that can be told.
 
-        Where it can neither be told nor measured, the theta that the ideal circuit generates.
+        Where it can neither be told nor measured, or has just failed at this very update, the theta that the ideal
+        circuit generates.
         """
-        first = self._agents[0]
-        qpu = self._policy_qpu
-        try:
-            probabilities = qpu.exact(Theta.phi)
-            source = f"exact probabilities of agent {first.agent}'s QPU"
-            if probabilities is None:
-                qpu.begin(update)
-                probabilities = qpu.probabilities(Theta.phi)
-                source = f"{self._shots} of agent {first.agent}'s QPU"
-        except QpuError as failure:
-            return self._ideal(Theta), f"the ideal circuit, as agent {first.agent}'s QPU failed: {failure}"
-        return first.generator.from_probabilities(Theta, probabilities), source
+        first, failure = self._agents[0], ""
+        # The update after Theta was begun and not made, and its QPU asked as often as patience allows.
+        if update == self._update and first.agent in self.failures:
+            failure = self.failures[first.agent]
+        else:
+            qpu = self._policy_qpu
+            qpu.begin(update)
+            ways: dict[str, Callable[[Row], Row | None]]
+            ways = {"exact probabilities": qpu.exact, self._shots: qpu.probabilities}
+            for what, ask in ways.items():
+                try:
+                    probabilities = ask(Theta.phi)
+                except QpuError as error:
+                    failure = str(error)
+                    continue
+                if probabilities is not None:
+                    theta = first.generator.from_probabilities(Theta, probabilities)
+                    return theta, f"{what} of agent {first.agent}'s QPU"
+        return self._ideal(Theta), f"the ideal circuit, as agent {first.agent}'s QPU failed: {failure}"
 
     def warm_up(self, Theta: Theta) -> None:
         """Run the ideal generator and its pullback once: they and the measured ones have their kernels in common."""

@@ -1,9 +1,9 @@
 """Configuration -> the QPUs of a rank's agents."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,13 @@ from qtrl_hpc.quantum.aer_device import AerDevice
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.backends import Backend, check_size, fake_backend, find_backend
 from qtrl_hpc.quantum.exact_device import ExactDevice
-from qtrl_hpc.quantum.measuring import Device, MeasuredQPU, Patience
+from qtrl_hpc.quantum.measuring import TOLERANCES, Device, MeasuredQPU, Patience
 from qtrl_hpc.quantum.qpu import QPUS, StatevectorQPU
 from qtrl_hpc.quantum.sampler_device import SamplerDevice
 from qtrl_hpc.quantum.shift import ParameterShiftGradient, num_circuits
 from qtrl_hpc.quantum.spsa import SpsaGradient
 from qtrl_hpc.stopwatch import Stopwatch
+from qtrl_hpc.waiting import never
 
 Add = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -46,7 +47,9 @@ def make_fleet(
     agents: list[int] | None = None,
     num_agents: int = 1,
     node_rank: int = 0,
+    node_size: int = 1,
     add: Add = lambda rows: rows.sum(axis=0),
+    called_off: Callable[[], bool] = never,
 ) -> Fleet:
     """Build what turns Theta into the theta of each of a rank's agents.
 
@@ -57,7 +60,9 @@ def make_fleet(
         agents: of this rank, by number; None: as many as a rank has, from 0.
         num_agents: N, of all ranks.
         node_rank: the rank's number among those of its node, which chooses its GPU.
+        node_size: ranks of its node, which share its memory.
         add: the sum of rows over all ranks (``--share-circuits``).
+        called_off: whether nobody should wait for a back end any more, as the run is to stop.
 
     Raises:
         UserError: the choices do not go together, something is not installed, or a back end does not fit.
@@ -70,33 +75,40 @@ def make_fleet(
     ideal = make_generator(replace(exact, share_circuits=False), spec)  # memory and threads are checked there
     ansatz = Ansatz(num_qubits=num_qubits_for(spec.num_parameters), num_layers=config.layers)
     numbers = list(range(config.agents_per_rank)) if agents is None else agents
-    devices = _devices(config, ansatz, node_rank, numbers, num_agents)
+    devices = _devices(config, ansatz, node_rank, node_size, numbers, num_agents)
+    timeout = config.qpu_timeout or math.inf
     patience = Patience(
         retries=config.qpu_retries,
         pause=config.qpu_pause,
-        timeout=config.qpu_timeout if config.qpu.startswith(BACKEND) else None,  # a simulator does not get lost
+        timeout=timeout if config.qpu.startswith(BACKEND) else None,  # a simulator does not get lost
     )
+
+    def measured(device: Device, purpose: Purpose, agent: int, patience: Patience) -> MeasuredQPU:
+        return MeasuredQPU(
+            device,
+            seed=_job_seed(config, purpose, agent),
+            patience=patience,
+            count=stopwatch.count,
+            called_off=called_off,
+            tolerance=TOLERANCES[config.precision],
+        )
+
     simulated = config.gradient == "surrogate"
     surrogate = AdjointGradient(StatevectorQPU(ansatz, precision=config.precision)) if simulated else None
-    fleet = []
+    fleet, shifts = [], []
     for agent, device in zip(numbers, devices, strict=True):
-        qpu = MeasuredQPU(
-            device, seed=_job_seed(config, Purpose.SHOTS, agent), patience=patience, count=stopwatch.count
-        )
+        qpu = measured(device, Purpose.SHOTS, agent, patience)
         gradient = surrogate or _circuit_gradient(config, qpu, agent)
+        if isinstance(gradient, ParameterShiftGradient):
+            shifts.append(gradient)
         generator = QuantumGenerator(qpu, gradient, feature_of(config), mapping_of(config, spec), stopwatch)
         fleet.append(AgentQPU(agent, qpu, generator))
-    policy_seed = _job_seed(config, Purpose.POLICY_SHOTS, numbers[0])
-    sharing = None
-    if config.share_circuits:
-        gradients = [ParameterShiftGradient(each.qpu) for each in fleet]
-        sharing = Sharing(num_agents, gradients, add, stopwatch)
     return OneEach(
         fleet,
         ideal,
-        MeasuredQPU(devices[0], seed=policy_seed, patience=patience),
+        measured(devices[0], Purpose.POLICY_SHOTS, numbers[0], replace(patience, retries=0)),
         f"{config.shots} shots" if config.shots else "one measurement",
-        sharing,
+        Sharing(num_agents, shifts, add, stopwatch) if config.share_circuits else None,
     )
 
 
@@ -105,7 +117,8 @@ def describe_measurement(config: Config, spec: PolicySpec) -> list[str]:
     if not measures(config):
         return []
     ansatz = Ansatz(num_qubits=num_qubits_for(spec.num_parameters), num_layers=config.layers)
-    shots = f"{config.shots} shots" if config.shots else "exact probabilities"
+    without = "probabilities as the back end gives them" if config.qpu.startswith(BACKEND) else "exact probabilities"
+    shots = f"{config.shots} shots" if config.shots else without
     kinds = {True: "one setting for each agent", False: "noise " + str(config.noise)}
     noise = kinds[config.noise.startswith("[")] if config.noise else "no noise added"
     words = {
@@ -134,13 +147,16 @@ def _check_measurement(config: Config) -> None:
     if config.policy == "classical":
         flag = measured[0] if measured else f"--gradient {config.gradient}"
         raise UserError(f"--policy: got 'classical' with {flag}, expected quantum: a classical policy has no circuit")
-    if config.qpu == "torch" or (config.device == "cuda" and config.qpu != "aer"):
-        raise UserError(
-            f"--device: got {config.device!r} and --qpu {config.qpu}, expected cpu, or cuda with --qpu aer, for QPUs "
-            "that are measured (--shots, --noise, --gradient spsa, --share-circuits)"
-        )
     if measured and not backend and config.qpu != "aer":
         raise UserError(f"--qpu: got {config.qpu!r}, expected aer or backend:SPEC with {measured[0]}")
+    if config.qpu == "torch":
+        flag = "--share-circuits" if config.share_circuits else f"--gradient {config.gradient}"
+        raise UserError(f"--qpu: got 'torch', expected aer, statevector or backend:SPEC with {flag}")
+    if config.device == "cuda" and config.qpu != "aer":
+        raise UserError(
+            f"--device: got 'cuda' and --qpu {config.qpu}, expected cpu, or cuda with --qpu aer, for QPUs that are "
+            "measured (--shots, --noise, --gradient spsa, --share-circuits)"
+        )
     if config.noise is not None and backend:
         raise UserError(f"--noise: got it with --qpu {config.qpu}, expected none: a back end brings its own noise")
     if config.circuit != "trained":
@@ -168,7 +184,9 @@ def _check_measurement(config: Config) -> None:
             )
 
 
-def _devices(config: Config, ansatz: Ansatz, node_rank: int, agents: list[int], num_agents: int) -> list[Device]:
+def _devices(
+    config: Config, ansatz: Ansatz, node_rank: int, node_size: int, agents: list[int], num_agents: int
+) -> list[Device]:
     """Return the devices of this rank's agents; those that are alike are one object."""
     count = len(agents)
     if config.qpu.startswith(BACKEND):
@@ -180,17 +198,19 @@ def _devices(config: Config, ansatz: Ansatz, node_rank: int, agents: list[int], 
     if config.noise is not None:
         try:
             all_settings = settings_of(config.noise, num_agents)
+            settings = [
+                all_settings[agent].drawn(np.random.default_rng(seed_sequence(config.seed, Purpose.NOISE, agent)))
+                for agent in agents
+            ]
         except ValueError as error:
             raise UserError(f"--noise: {error}") from None
-        settings = [
-            all_settings[agent].drawn(np.random.default_rng(seed_sequence(config.seed, Purpose.NOISE, agent)))
-            for agent in agents
-        ]
-    made = {each: _aer_device(config, ansatz, each, node_rank) for each in dict.fromkeys(settings)}
+    made = {each: _aer_device(config, ansatz, each, node_rank, node_size) for each in dict.fromkeys(settings)}
     return [made[each] for each in settings]
 
 
-def _aer_device(config: Config, ansatz: Ansatz, settings: NoiseSettings | None, node_rank: int) -> Device:
+def _aer_device(
+    config: Config, ansatz: Ansatz, settings: NoiseSettings | None, node_rank: int, node_size: int
+) -> Device:
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         fake = None
@@ -204,7 +224,7 @@ def _aer_device(config: Config, ansatz: Ansatz, settings: NoiseSettings | None, 
             fake=fake,
             precision=config.precision,
             threads=config.threads,
-            memory=present // 4,
+            memory=present // 4 // node_size,
             **aer_gpu(config, node_rank),
         )
     except ValueError as error:
@@ -217,12 +237,15 @@ def _named(config: Config, settings: NoiseSettings | None) -> str:
 
 def _backend_device(config: Config, ansatz: Ansatz) -> Device:
     try:
-        found: Any = find_backend(config.qpu.removeprefix(BACKEND), ansatz.num_qubits)
+        found = find_backend(config.qpu.removeprefix(BACKEND), ansatz, config.shots)
         if not isinstance(found, Backend):
             return found
         if config.shots is None:
             raise UserError(f"--shots: got None, expected a number of shots with --qpu {config.qpu}")
         check_size(found.target, ansatz.num_qubits)
+        most = getattr(found.target, "max_shots", None)
+        if most is not None and config.shots > most:
+            raise UserError(f"--shots: got {config.shots}, expected at most the {most} of {found.target.name}")
         return SamplerDevice(ansatz, found, shots=config.shots)
     except ValueError as error:
         raise UserError(f"--qpu: got {config.qpu!r}, {error}") from None

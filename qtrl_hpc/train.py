@@ -131,7 +131,9 @@ def _prepare(
             agents=numbers,
             num_agents=world.began_with * config.agents_per_rank,
             node_rank=world.node_rank,
+            node_size=world.node_size,
             add=lambda rows: run.sum(rows),
+            called_off=lambda: stop.presses(),
         )
 
     fleet = world.agree(lambda: fleet_of(agents.numbers))

@@ -26,6 +26,8 @@ from qtrl_hpc.reinforce import Baseline
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import COUNTS, PHASES, Stopwatch
 
+ASKED = "asked to by a signal"
+
 
 @dataclass
 class Run:
@@ -107,7 +109,8 @@ def run_updates(run: Run, state: TrainingState, survive: Survival | None = None)
 def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
     """Make one update, and return the state after it and whether to stop then.
 
-    Where too few QPUs deliver that is the state before it: a resumed run makes the update anew.
+    Where too few QPUs deliver, or any fails when a stop is asked for, that is the state before it: a resumed run makes
+    the update anew.
     """
     world, config, fleet, agents, stopwatch = run.world, run.config, run.fleet, run.agents, run.stopwatch
     state = before.state
@@ -134,6 +137,9 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
     world.check_count(total["ranks"])
     _check_finite(world, rows, total, state.update)
     failures = world.gather_items(fleet.failures) if total["failed"] else {}
+    if total["stop"] > 0 and total["failed"] > 0:  # a resumed run makes the update with those that were not waited for
+        run.why = ASKED
+        return state, True
     if total["delivered"] < config.quorum * run.num_agents:
         run.why = _no_quorum(run, state, total, failures)
         return state, True
@@ -143,7 +149,7 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
     if run.recorder:
         run.recorder.update(_metrics_row(run, state, total, failures))
     if total["stop"] > 0:
-        run.why = "asked to by a signal"
+        run.why = ASKED
         return state, True
     return state, False
 

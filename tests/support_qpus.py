@@ -4,6 +4,7 @@
 """
 
 import os
+import sys
 import threading
 
 import numpy as np
@@ -29,9 +30,9 @@ def fault(job):
 
 
 class Line(BackendV2):
-    """Five qubits in a row, the gates of a device, run by Aer; ``jobs`` counts calls, ``circuits`` what each had."""
+    """Five qubits in a row, the gates of a device, run by Aer; ``circuits`` says how many each call had."""
 
-    def __init__(self, num_qubits=5, max_circuits=None):
+    def __init__(self, ansatz=None, shots=None, *, max_circuits=None):
         super().__init__(name="line")
         self._target = Target(num_qubits=5)
         pairs = [(q, q + 1) for q in range(4)]
@@ -77,10 +78,11 @@ class Exact:
 
     circuits_per_job = None
 
-    def __init__(self, num_qubits):
-        layers = int(os.environ.get("QTRL_TEST_LAYERS", "1"))
-        self.ansatz = Ansatz(num_qubits=num_qubits, num_layers=layers)
-        self._qpu, self._jobs = StatevectorQPU(self.ansatz), 0
+    def __init__(self, ansatz, shots):
+        if shots is not None:
+            raise ValueError(f"{shots} shots,\nexpected none")
+        self.ansatz = ansatz
+        self._qpu, self._jobs = StatevectorQPU(ansatz), 0
 
     def probabilities_many(self, phis, seed):
         what = fault(self._jobs)
@@ -99,15 +101,56 @@ class Exact:
         return found
 
     def exact(self, phi):
-        return self._qpu.probabilities(phi)
+        what = os.environ.get("QTRL_TEST_EXACT")
+        if what == "raise":
+            raise RuntimeError("no such number")
+        return self._qpu.probabilities(phi) * (np.nan if what == "nan" else 1.0)
+
+
+class Other(Exact):
+    """Runs one layer more than it is asked to."""
+
+    def __init__(self, ansatz, shots):
+        super().__init__(Ansatz(num_qubits=ansatz.num_qubits, num_layers=ansatz.num_layers + 1), None)
+
+
+class Bare:
+    """Measures, but does not say what."""
+
+    def __init__(self, ansatz, shots):
+        self.probabilities_many = Exact(ansatz, None).probabilities_many
+
+
+class Dull(Exact):
+    """Has what cannot be called."""
+
+    def __init__(self, ansatz, shots):
+        super().__init__(ansatz, None)
+        self.exact = None
+
+
+class Idle(Exact):
+    """Takes no circuits."""
+
+    circuits_per_job = 0
+
+
+def leaves(ansatz, shots):
+    sys.exit("this machine is not mine")
 
 
 class Small(Line):
     """Two of its qubits."""
 
-    def __init__(self, num_qubits=2):
+    def __init__(self, ansatz=None, shots=None):
         super().__init__()
         self.name, self._target = "small", Target(num_qubits=2)
+
+
+class Few(Line):
+    """At most a hundred shots."""
+
+    max_shots = 100
 
 
 line = Line()

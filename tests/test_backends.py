@@ -1,5 +1,7 @@
 """Qiskit back ends through the V2 sampler: whatever the layout, index i is Qiskit's and result i is submission i."""
 
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -9,7 +11,6 @@ from support_qpus import Exact, Line, released
 
 from qtrl_hpc.errors import QpuError
 from qtrl_hpc.noise import NoiseSettings
-from qtrl_hpc.quantum import backends
 from qtrl_hpc.quantum.aer_device import AerDevice
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.backends import by_generic_sampler, check_size, fake_backend, find_backend
@@ -25,6 +26,10 @@ SHOTS = 4000
 def runtime():
     reason = "qiskit-ibm-runtime is not installed (pip install 'qtrl_hpc[ibm]')"
     return pytest.importorskip("qiskit_ibm_runtime.fake_provider", reason=reason)
+
+
+def find(spec, n=3, layers=1, shots=None):
+    return find_backend(spec, Ansatz(num_qubits=n, num_layers=layers), shots)
 
 
 def problem(n, layers, rows=3):
@@ -80,7 +85,7 @@ def test_a_gradient_is_in_as_few_jobs_as_the_back_end_takes(most):
 
 def test_seed_decides_a_simulators_counts():
     ansatz, phis, _ = problem(3, 1)
-    device = SamplerDevice(ansatz, find_backend("aer", 3), shots=100)
+    device = SamplerDevice(ansatz, find("aer"), shots=100)
     first = device.probabilities_many(phis, 5)
     np.testing.assert_array_equal(device.probabilities_many(phis, 5), first)
     assert (device.probabilities_many(phis, 6) != first).any()
@@ -90,7 +95,7 @@ def test_seed_decides_a_simulators_counts():
 
 def test_generic_back_end_is_noisy_and_the_same_each_time():
     ansatz, phis, p = problem(3, 2)
-    found = [SamplerDevice(ansatz, find_backend("generic", 3), shots=SHOTS).probabilities_many(phis, 2) for _ in "ab"]
+    found = [SamplerDevice(ansatz, find("generic"), shots=SHOTS).probabilities_many(phis, 2) for _ in "ab"]
     np.testing.assert_array_equal(*found)
     assert 5 * np.sqrt(0.25 / SHOTS) + 0.1 > abs(found[0] - p).max() > 0
 
@@ -127,9 +132,11 @@ def test_back_end_that_fails_is_asked_again(monkeypatch, what, words):
 
 
 def test_back_ends_of_the_users_own():
-    assert find_backend("support_qpus:line", 3).target.name == "line"
-    assert find_backend("support_qpus:Line", 3).target.name == "line"  # a function of the number of qubits
-    assert isinstance(find_backend("support_qpus:Exact", 3), Exact)  # a device of ours
+    assert find("support_qpus:line").target.name == "line"
+    assert find("support_qpus:Line").target.name == "line"  # what a function of (ansatz, shots) returns
+    device = find("support_qpus:Exact", layers=2)
+    assert isinstance(device, Exact)
+    assert device.ansatz == Ansatz(num_qubits=3, num_layers=2), "it is told the whole circuit"
 
 
 @pytest.mark.parametrize(
@@ -140,14 +147,27 @@ def test_back_ends_of_the_users_own():
         ("fake:", "expected backend: and one of"),
         ("no_such_module:x", "ModuleNotFoundError"),
         ("support_qpus:no_such_name", "AttributeError"),
-        ("support_qpus:not_a_backend", "is a int, not a BackendV2"),
+        ("support_qpus:not_a_backend", "a function of (ansatz, shots) that returns one or a device (TypeError: 'int'"),
+        ("support_qpus:leaves", "(SystemExit: this machine is not mine)"),
+        ("support_qpus:Bare", "expected a BackendV2 of Qiskit's, or a device: a Bare has no ansatz"),
+        ("support_qpus:Dull", "expected a device whose probabilities_many and exact can be called"),
+        ("support_qpus:Idle", "expected circuits_per_job to be None or a whole number of at least 1, got 0"),
+        ("support_qpus:Other", "num_layers=1), got one that runs Ansatz(num_qubits=3, num_layers=2)"),
+        ("exits_on_import:x", "(SystemExit: 3)"),
     ],
 )
-def test_unknown_name_is_refused_with_the_choices(spec, words):
+def test_what_is_no_back_end_is_refused_in_one_line(spec, words, tmp_path, monkeypatch):
+    (tmp_path / "exits_on_import.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="expected") as caught:
-        find_backend(spec, 3)
+        find(spec)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_device_of_the_users_own_is_told_the_shots_and_may_refuse_them():
+    with pytest.raises(ValueError, match=r"\(ValueError: 77 shots, expected none\)$"):
+        find("support_qpus:Exact", shots=77)
 
 
 def test_too_few_qubits_are_refused():
@@ -162,7 +182,7 @@ def test_without_the_extra_it_is_said_how_to_install_it(monkeypatch, spec):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime", None)
     with pytest.raises(ValueError, match=r"expected qiskit-ibm-runtime to be installed: pip install 'qtrl_hpc\[ibm\]'"):
-        find_backend(spec, 3)
+        find(spec)
 
 
 # --- with the extra ---
@@ -177,7 +197,7 @@ def test_fake_back_end_by_class_or_name(runtime):
 @pytest.mark.parametrize("spec", ["fake:FakeManilaV2", "ibm:FakeManilaV2"])
 def test_fake_back_end_and_runtimes_local_testing_mode(runtime, spec):
     ansatz, phis, p = problem(3, 1)
-    device = SamplerDevice(ansatz, find_backend(spec, 3), shots=SHOTS)
+    device = SamplerDevice(ansatz, find(spec), shots=SHOTS)
     found = device.probabilities_many(phis, 4)
     np.testing.assert_array_equal(device.probabilities_many(phis, 4), found)
     assert 1e-3 < abs(found - p).max() < 0.15, "noisy, but the circuit that was meant"
@@ -194,7 +214,7 @@ def test_noise_of_a_fake_back_end_is_what_it_gives_itself(runtime):
     found = AerDevice(ansatz, shots=shots, noise=noise, fake=fake).probabilities_many(phis, 4)[0]
     assert (abs(found - q) < 5 * np.sqrt(q * (1 - q) / shots)).all()
     # Its own ``run`` derives its noise from the same properties in another way.
-    found = SamplerDevice(ansatz, find_backend("fake:FakeManilaV2", 3), shots=shots).probabilities_many(phis, 4)[0]
+    found = SamplerDevice(ansatz, find("fake:FakeManilaV2"), shots=shots).probabilities_many(phis, 4)[0]
     assert abs(found - q).max() < 0.05
 
 
@@ -208,6 +228,22 @@ def test_account_that_is_missing_is_said_in_one_line(runtime, monkeypatch, tmp_p
 
     monkeypatch.setattr(qiskit_runtime_service, "QiskitRuntimeService", Refusing)
     with pytest.raises(
-        ValueError, match=r"^expected a device that your IBM Quantum account gives \(no account is saved\)$"
+        ValueError,
+        match=r"^expected a device that your IBM Quantum account gives \(no account is saved; accounts are in ~/",
     ):
-        backends.find_backend("ibm:ibm_torino", 3)
+        find("ibm:ibm_torino")
+
+
+def test_account_file_that_is_damaged_is_named_in_one_line(runtime, tmp_path):
+    """In a process of its own, as Qiskit looks for the home folder when it is imported."""
+    (tmp_path / ".qiskit").mkdir()
+    (tmp_path / ".qiskit" / "qiskit-ibm.json").write_text('{"default": {\n"token": "never to be shown",\n')
+    code = "from qtrl_hpc.quantum.backends import find_backend; from qtrl_hpc.quantum.ansatz import Ansatz\n"
+    code += "try: find_backend('ibm:ibm_torino', Ansatz(num_qubits=3, num_layers=1), 9)\n"
+    code += "except ValueError as error: print(error)"
+    environ = {**os.environ, "HOME": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=120)
+    assert found.stdout.count("\n") == 1, found
+    assert found.stdout.startswith("expected a device that your IBM Quantum account gives (")
+    assert "~/.qiskit/qiskit-ibm.json" in found.stdout
+    assert "never" not in found.stdout

@@ -121,6 +121,18 @@ def test_file_is_as_documented(tmp_path):
         assert file["/theta"].shape == (SPEC.num_parameters,)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_nobody_could_read_is_not_written(tmp_path, bad):
+    good = checkpoint()
+    good.save(tmp_path / "c.h5")
+    before = contents(tmp_path)
+    theta = good.theta.copy()
+    theta[3] = bad
+    with pytest.raises(ValueError, match=r"c\.h5: /theta would hold numbers that are not finite"):
+        dataclasses.replace(good, theta=theta).save(tmp_path / "c.h5")
+    assert contents(tmp_path) == before
+
+
 def test_state_survives_its_vector():
     rebuilt = TrainingState.from_vector(state().to_vector(), 6)
     assert rebuilt.to_vector().tobytes() == state().to_vector().tobytes()

@@ -6,14 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qtrl_hpc import fleet_factory
+from qtrl_hpc import factory, fleet_factory
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.errors import UserError
-from qtrl_hpc.factory import make_generator
+from qtrl_hpc.factory import make_generator, num_qubits_for
 from qtrl_hpc.fleet import OneEach, OneForAll
 from qtrl_hpc.fleet_factory import describe_measurement, make_fleet
-from qtrl_hpc.noise import read_noise
+from qtrl_hpc.noise import noise_settings, read_noise
+from qtrl_hpc.quantum import aer_device
+from qtrl_hpc.quantum.aer_device import AerDevice
+from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.stopwatch import Stopwatch
 
 CONFIG = Config(
@@ -34,9 +37,9 @@ WEIGHTS = EXACT(THETA)
 D_THETA = list(np.random.default_rng(1).normal(size=(4, SPEC.num_parameters)))
 
 
-def fleet(agents=1, stopwatch=None, **values):
+def fleet(agents=1, stopwatch=None, *, spec=SPEC, node_size=1, **values):
     config = replace(CONFIG, agents_per_rank=agents, **values)
-    return make_fleet(config, SPEC, stopwatch, num_agents=agents)
+    return make_fleet(config, spec, stopwatch, num_agents=agents, node_size=node_size)
 
 
 def gradients(d_theta):
@@ -65,6 +68,7 @@ def test_exact_fleet_is_its_generator_to_the_bit():
     np.testing.assert_array_equal(one(THETA, 3), EXACT(THETA))
     np.testing.assert_array_equal(one.pullback(D_THETA), gradients(D_THETA))
     np.testing.assert_array_equal(one.policy(THETA, 3)[0], EXACT(THETA))
+    assert [row is None for row in one.pullback([None, D_THETA[0]])] == [True, False]
     assert (one.policy(THETA, 3)[1], one.failures) == ("exact", {})
 
 
@@ -80,7 +84,29 @@ REFUSED = [
         {"qpu": "statevector", "noise": "{}", "gradient": "spsa"},
         "--qpu: got 'statevector', expected aer or backend:SPEC",
     ),
-    ({"qpu": "torch", "gradient": "spsa"}, "--device: got 'cpu' and --qpu torch, expected cpu, or cuda with --qpu aer"),
+    (
+        {"qpu": "torch", "gradient": "spsa"},
+        "--qpu: got 'torch', expected aer, statevector or backend:SPEC with --gradient spsa",
+    ),
+    (
+        {"qpu": "torch", "shots": 10, "gradient": "spsa"},
+        "--qpu: got 'torch', expected aer or backend:SPEC with --shots 10",
+    ),
+    (
+        {"qpu": "torch", "gradient": "parameter-shift", "share_circuits": True},
+        "--qpu: got 'torch', expected aer, statevector or backend:SPEC with --share-circuits",
+    ),
+    (
+        {"qpu": "statevector", "device": "cuda", "gradient": "spsa"},
+        "--device: got 'cuda' and --qpu statevector, expected cpu, or cuda with --qpu aer",
+    ),
+    ({"qpu": "backend:support_qpus:Few", "shots": 101, "gradient": "spsa"}, "--shots: got 101, expected at most the 1"),
+    ({"qpu": "backend:support_qpus:Exact", "shots": 77, "gradient": "spsa"}, "(ValueError: 77 shots, expected none)"),
+    ({"qpu": "backend:support_qpus:Other", "gradient": "spsa"}, "--qpu: got 'backend:support_qpus:Other', expected a"),
+    (
+        {"noise": '{"t1": 1e100, "one_qubit_time": 1, "spread": 3}', "gradient": "spsa"},
+        "--noise: t1: got 1.3357155186429077e+100, expected a number above 0 and at most 1e+100",
+    ),
     ({"qpu": "backend:aer", "gradient": "spsa"}, "--shots: got None, expected a number of shots"),
     ({"qpu": "backend:aer", "noise": "{}", "shots": 10, "gradient": "spsa"}, "--noise: got it with --qpu backend:aer"),
     (
@@ -140,8 +166,6 @@ def test_aer_on_a_gpu_where_it_is_installed(monkeypatch):
             made.append(options)
             raise UserError("--qpu: far enough")
 
-    from qtrl_hpc import factory
-
     monkeypatch.setattr(factory, "gpu_is_supported", lambda: True)
     monkeypatch.setitem(factory.QPUS, "aer", Recorder)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
@@ -151,7 +175,59 @@ def test_aer_on_a_gpu_where_it_is_installed(monkeypatch):
     assert [options["gpu"] for options in made] == [0, 1, 0]
 
 
+@pytest.mark.parametrize("noise", [None, "{two_qubit_rate: 0.1}"])
+def test_shots_by_aer_are_on_the_gpu_that_is_the_ranks(monkeypatch, noise):
+    """Of two ranks' GPUs; both for the shots and for what a checkpoint holds. Here Aer is on the CPU all the same."""
+    places, original = [], aer_device.make_simulator
+
+    def simulator(*, gpu, **options):
+        places.append(gpu)
+        return original(gpu=None, **options)
+
+    monkeypatch.setattr(factory, "gpu_is_supported", lambda: True)
+    monkeypatch.setattr(aer_device, "make_simulator", simulator)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    noise = noise and read_noise(noise)
+    for rank in range(3):
+        config = replace(CONFIG, device="cuda", shots=9, noise=noise, gradient="surrogate")
+        make_fleet(config, SPEC, node_rank=rank).policy(THETA, 0)
+    assert places == [0, 0, 1, 1, 0, 0]
+    make_fleet(replace(CONFIG, shots=9, gradient="surrogate"), SPEC, node_rank=1)
+    assert places[-1] is None
+
+
+def test_memory_for_density_matrices_is_shared_out_over_the_ranks_of_a_node(monkeypatch):
+    """One of 5 qubits takes 16 KiB: a quarter of 64, but not of the 32 that are for each of two."""
+    monkeypatch.setattr(fleet_factory, "make_generator", lambda *_: EXACT)
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 1 << 10, "SC_PHYS_PAGES": 64}.__getitem__)
+    values = {"noise": read_noise("{two_qubit_rate: 0.1}"), "gradient": "surrogate"}
+    fleet(**values, node_size=1)
+    with pytest.raises(UserError, match=r"^--noise: got .*, expected --shots: the density matrix of 5 noisy qubits"):
+        fleet(**values, node_size=2)
+
+
 # --- measured ---
+
+
+def test_rounding_of_single_precision_is_not_taken_for_a_fault():
+    """Of 300 layers: more than is let pass of double precision."""
+    one = fleet(qpu="aer", precision="single", gradient="spsa", layers=300)
+    initial = one.initial(np.random.default_rng(0))
+    found = one._agents[0].qpu._device.probabilities_many(initial.phi[None], 0)
+    assert 1e-6 < abs(found.sum() - 1.0) < 1e-5
+    assert one(initial, 0)[0] is not None, one.failures
+
+
+def test_density_matrix_for_a_checkpoint_is_taken_where_the_run_takes_it_or_it_is_quick():
+    noise, elevens = read_noise("{two_qubit_rate: 0.1}"), replace(SPEC, hidden_sizes=(200,))
+    assert num_qubits_for(elevens.num_parameters) == 11
+    one = fleet(spec=elevens, shots=16, noise=noise, gradient="surrogate")
+    theta, source = one.policy(one.initial(np.random.default_rng(0)), 0)
+    assert source == "16 shots of agent 0's QPU"
+    assert np.isfinite(theta).all()
+    for shots, method in ((16, None), (2048, "density_matrix")):
+        device = AerDevice(Ansatz(num_qubits=11, num_layers=1), shots=shots, noise=noise_settings(noise)[0])
+        assert device._exact_method == method
 
 
 def test_each_agent_measures_for_itself_and_again_for_each_update():
@@ -256,8 +332,8 @@ def moody(monkeypatch):
     original = fleet_factory._devices
 
     def make(fails, **values):
-        def devices(config, ansatz, node_rank, agents, num_agents):
-            made = original(config, ansatz, node_rank, agents, num_agents)
+        def devices(config, ansatz, node_rank, node_size, agents, num_agents):
+            made = original(config, ansatz, node_rank, node_size, agents, num_agents)
             return [Moody(each, fails.get(agent, ())) for agent, each in zip(agents, made, strict=True)]
 
         monkeypatch.setattr(fleet_factory, "_devices", devices)
@@ -305,6 +381,27 @@ def test_policy_of_a_checkpoint(moody):
     theta, source = fleet(**moody({0: range(9)}, shots=20, gradient="surrogate")).policy(THETA, 5)
     assert source.startswith("the ideal circuit, as agent 0's QPU failed: RuntimeError: the fridge is warm")
     np.testing.assert_allclose(theta, WEIGHTS, atol=1e-10)
+
+
+@pytest.mark.parametrize("what", ["raise", "nan"])
+def test_policy_of_a_device_whose_exact_probabilities_are_wrong_is_measured(monkeypatch, what):
+    monkeypatch.setenv("QTRL_TEST_EXACT", what)
+    theta, source = fleet(qpu="backend:support_qpus:Exact", gradient="surrogate").policy(THETA, 5)
+    assert source == "one measurement of agent 0's QPU"
+    np.testing.assert_allclose(theta, WEIGHTS, atol=1e-10)
+
+
+def test_policy_of_a_qpu_that_fails_is_asked_for_once_and_not_at_all_after_it_failed_that_update(moody):
+    one = fleet(**moody({0: range(99)}, shots=20, gradient="surrogate"), qpu_retries=2)
+    device = one._agents[0].qpu._device
+    one.policy(THETA, 5)
+    assert device.jobs == 1
+    assert one(THETA, 5) == [None]
+    assert device.jobs == 1 + 3
+    assert one.policy(THETA, 5)[1].startswith("the ideal circuit, as agent 0's QPU failed: RuntimeError: the fridge")
+    assert device.jobs == 1 + 3
+    one.policy(THETA, 6)
+    assert device.jobs == 1 + 3 + 1, "others have delivered, and it may be back"
 
 
 # --- shared circuits ---

@@ -306,7 +306,7 @@ def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
 class Alone:
     """The one rank of a world in which nothing needs MPI until the run has been accepted."""
 
-    rank, size, node_rank = 0, 1, 0
+    rank, size, node_rank, node_size = 0, 1, 0, 1
 
     def agree(self, step):
         return step()

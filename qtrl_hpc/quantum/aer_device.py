@@ -19,6 +19,8 @@ from qtrl_hpc.quantum.device_circuit import measured_qubits
 from qtrl_hpc.quantum.noise_model import noisy_circuit, read_out
 
 FUSED_FROM = 6
+# A density matrix of so many qubits takes less than a second (docs/noise.md).
+QUICK_UP_TO = 10
 BYTES_PER_ENTRY = {"double": 16, "single": 8}
 
 
@@ -26,7 +28,8 @@ class AerDevice:
     """Measure the circuit by Qiskit Aer.
 
     Noise is simulated by the density matrix where that is possible and the cheaper way: without shots always, and with
-    S shots where 2^n ≤ S; else shot by shot, each with gate errors of its own.
+    S shots where 2^n ≤ S; else shot by shot, each with gate errors of its own. What infinitely many shots would give
+    is told where there is no noise, the density matrix is in use anyway, or it takes less than a second.
 
     Args:
         ansatz: the circuit.
@@ -54,17 +57,19 @@ class AerDevice:
         self.ansatz, self._shots = ansatz, shots
         self._options: dict[str, Any] = {"precision": precision, "threads": threads, "gpu": gpu}
         self._noisy = noisy_circuit(ansatz, noise, fake)
-        fits = BYTES_PER_ENTRY[precision] << 2 * self._noisy.active_qubits <= memory
+        qubits = self._noisy.active_qubits
+        fits = noise is not None and BYTES_PER_ENTRY[precision] << 2 * qubits <= memory
+        by_matrix = fits and (shots is None or ansatz.num_amplitudes <= shots)
+        self.method: Method = "density_matrix" if by_matrix else "statevector"
         if noise is None:
             self._exact_method: Method | None = "statevector"
         else:
-            self._exact_method = "density_matrix" if fits else None
-        by_matrix = self._exact_method == "density_matrix" and (shots is None or ansatz.num_amplitudes <= shots)
-        self.method: Method = "density_matrix" if by_matrix else "statevector"
+            self._exact_method = "density_matrix" if by_matrix or (fits and qubits <= QUICK_UP_TO) else None
         if shots is None and self._exact_method is None:
             raise ValueError(
-                f"expected --shots: the density matrix of {self._noisy.active_qubits} noisy qubits, which exact "
-                f"probabilities need, does not fit into {memory / 2**30:.0f} GiB"
+                f"expected --shots: the density matrix of {qubits} noisy qubits, which exact "
+                f"probabilities need, does not fit into {memory / 2**30:.3g} GiB (a quarter of the machine's memory, "
+                "shared out over its ranks)"
             )
         self._exact: AerProgram | None = None
         self._last: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None

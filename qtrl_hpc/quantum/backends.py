@@ -6,9 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from qtrl_hpc.errors import one_line
+from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.measuring import Device
+
 EXTRA = "pip install 'qtrl_hpc[ibm]'"
+ACCOUNTS = "~/.qiskit/qiskit-ibm.json"
 KINDS = "aer, generic, fake:NAME, ibm:NAME or MODULE:OBJECT"
 GENERIC_SEED = 0
+METHODS = ("probabilities_many", "exact")
 
 
 @dataclass(frozen=True)
@@ -24,19 +30,26 @@ class Backend:
     sampler: Callable[[int], Any]
 
 
-def find_backend(spec: str, num_qubits: int) -> Any:
+def find_backend(spec: str, ansatz: Ansatz, shots: int | None) -> Backend | Device:
     """Return what a SPEC names: a ``Backend``, or a device of the user's own (``measuring.Device``).
 
     - ``aer``: Aer without noise; ``generic``: Qiskit's ``GenericBackendV2`` of as many qubits, with noise.
     - ``fake:NAME``: a fake back end of qiskit-ibm-runtime.
     - ``ibm:NAME``: a device of IBM's, by the account in the user's own Qiskit configuration; with the name of a fake
       back end, Runtime's local testing mode, which needs none.
-    - ``MODULE:OBJECT``: a back end of the user's own, or a function of the number of qubits that returns one.
+    - ``MODULE:OBJECT``: a ``BackendV2`` of the user's own, or a function of (ansatz, shots) that returns one, or that
+      returns a device.
+
+    Args:
+        spec: what stands behind ``backend:``.
+        ansatz: that it is to run.
+        shots: of each circuit; None where the run has none.
 
     Raises:
         ValueError: there is none; the text says what was expected.
     """
     kind, _, name = spec.partition(":")
+    num_qubits = ansatz.num_qubits
     if spec == "aer":
         from qiskit_aer import AerSimulator
 
@@ -48,7 +61,7 @@ def find_backend(spec: str, num_qubits: int) -> Any:
     if kind == "ibm" and name:
         return _by_runtime(name)
     if name:
-        return _of_the_user(kind, name, num_qubits)
+        return _of_the_user(kind, name, ansatz, shots)
     raise ValueError(f"expected backend: and one of {KINDS}")
 
 
@@ -112,13 +125,12 @@ def _by_runtime(name: str) -> Backend:
     if name.lower().startswith("fake"):
         target = fake_backend(name, 0)
     else:
+        service = _runtime("qiskit_runtime_service").QiskitRuntimeService
         # The account, and all that is secret, is what the user has saved with Qiskit; nothing of it is kept here.
         try:
-            target = _runtime("qiskit_runtime_service").QiskitRuntimeService().backend(name)
-        except ValueError:
-            raise
+            target = service().backend(name)
         except Exception as error:  # of an account, of the net, of the service
-            reason = " ".join(str(error).split())
+            reason = f"{one_line(error)}; accounts are in {ACCOUNTS}"
             raise ValueError(f"expected a device that your IBM Quantum account gives ({reason})") from None
 
     def sampler(seed: int) -> Any:
@@ -141,18 +153,31 @@ def _runtime_sampler() -> Any:
             return _runtime("sampler").SamplerV2
 
 
-def _of_the_user(module: str, name: str, num_qubits: int) -> Any:
+def _of_the_user(module: str, name: str, ansatz: Ansatz, shots: int | None) -> Backend | Device:
     from qiskit.providers import BackendV2
 
+    expected = KINDS
     try:
         found = getattr(importlib.import_module(module), name)
-        if not isinstance(found, BackendV2) and callable(found):
-            found = found(num_qubits)
-    except Exception as error:  # the user's own code may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"expected {KINDS} ({reason})") from None
+        expected = "a BackendV2 of Qiskit's, or a function of (ansatz, shots) that returns one or a device"
+        if not isinstance(found, BackendV2):
+            found = found(ansatz, shots)
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        raise ValueError(f"expected {expected} ({type(error).__name__}: {one_line(error)})") from None
     if isinstance(found, BackendV2):
         return by_generic_sampler(found)
-    if hasattr(found, "probabilities_many"):
-        return found
-    raise ValueError(f"expected {KINDS}: {module}.{name} is a {type(found).__name__}, not a BackendV2 of Qiskit's")
+    if missing := [each for each in ("ansatz", "circuits_per_job", *METHODS) if not hasattr(found, each)]:
+        raise ValueError(f"expected a BackendV2 of Qiskit's, or a device: a {type(found).__name__} has no {missing[0]}")
+    if not all(callable(getattr(found, each)) for each in METHODS):
+        raise ValueError(f"expected a device whose {' and '.join(METHODS)} can be called")
+    if found.ansatz != ansatz:
+        raise ValueError(f"expected a device that runs {ansatz}, got one that runs {_short(found.ansatz)}")
+    most = found.circuits_per_job
+    if most is not None and (not isinstance(most, int) or most < 1):
+        raise ValueError(f"expected circuits_per_job to be None or a whole number of at least 1, got {_short(most)}")
+    device: Device = found
+    return device
+
+
+def _short(value: object) -> str:
+    return " ".join(repr(value).split())[:200]

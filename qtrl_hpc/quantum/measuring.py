@@ -1,19 +1,23 @@
 """A QPU that is measured, and may fail: jobs with seeds of their own, looked at, repeated, given up."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.errors import QpuError, one_line
 from qtrl_hpc.quantum.ansatz import Ansatz
-from qtrl_hpc.waiting import within
+from qtrl_hpc.waiting import CALLED_OFF, GivenUpError, never, pause, within
 
-# Of a sum of probabilities from 1.
-TOLERANCE = 1e-6
+T = TypeVar("T")
+
+# How far a sum of probabilities may be from 1, by the precision that they were computed in: in single precision
+# rounding comes to more than 1e-6 where there are many layers.
+TOLERANCES = {"double": 1e-6, "single": 1e-4}
+# Between two attempts, unless the first pause is longer.
+LONGEST_PAUSE = 600.0
 
 
 class Device(Protocol):
@@ -48,9 +52,15 @@ class Patience:
     retries: int
     """Further attempts after the first."""
     pause: float
-    """Seconds before the first of them; twice as many before each next one."""
+    """Seconds before the first of them; twice as many before each next one, up to ten minutes."""
     timeout: float | None
-    """Seconds after which an attempt counts as failed; None to wait as long as it takes."""
+    """Seconds after which an attempt counts as failed; infinity to wait as long as it takes, None where it surely ends
+    (a simulator)."""
+
+    def pause_before(self, attempt: int) -> float:
+        """Return the seconds to wait before an attempt; the first is number 0."""
+        doubled = self.pause * 2.0 ** min(attempt - 1, 30)
+        return min(doubled, max(self.pause, LONGEST_PAUSE)) if attempt else 0.0
 
 
 class MeasuredQPU:
@@ -63,6 +73,8 @@ class MeasuredQPU:
         seed: returns the seed of a job, by update and number of the job in it.
         patience: with a job that fails.
         count: is told how many circuits were run ("circuits") and jobs repeated ("retries").
+        called_off: whether waiting has no sense any more, as the run is to stop.
+        tolerance: how far a sum of probabilities may be from 1.
     """
 
     def __init__(
@@ -72,9 +84,11 @@ class MeasuredQPU:
         seed: Callable[[int, int], int],
         patience: Patience,
         count: Callable[[str, int], None] = lambda what, number: None,
+        called_off: Callable[[], bool] = never,
+        tolerance: float = TOLERANCES["double"],
     ) -> None:
         self.ansatz, self._device, self._seed = device.ansatz, device, seed
-        self._patience, self._count = patience, count
+        self._patience, self._count, self._called_off, self._tolerance = patience, count, called_off, tolerance
         self.begin(0)
 
     def begin(self, update: int) -> None:
@@ -101,27 +115,55 @@ class MeasuredQPU:
             yield self._one_job(phis[start : start + size])
 
     def exact(self, phi: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Return what infinitely many shots would give, or None where only a measurement can tell."""
-        return self._device.exact(phi)
+        """Return what infinitely many shots would give, or None where only a measurement can tell.
+
+        Raises:
+            QpuError: no attempt succeeded.
+        """
+        shape = (1, self.ansatz.num_amplitudes)
+
+        def compute() -> NDArray[np.float64] | None:
+            found = self._device.exact(phi)
+            return None if found is None else checked(np.asarray(found)[None], shape, self._tolerance)[0]
+
+        return self._attempts(compute)
 
     def _one_job(self, phis: NDArray[np.float64]) -> NDArray[np.float64]:
-        seed, patience, reason = self._seed(self.update, self._job), self._patience, ""
+        seed, shape = self._seed(self.update, self._job), (len(phis), self.ansatz.num_amplitudes)
         self._job += 1
+
+        def measure() -> NDArray[np.float64]:
+            return checked(self._device.probabilities_many(phis, seed), shape, self._tolerance)
+
+        return self._attempts(measure, len(phis))
+
+    def _attempts(self, call: Callable[[], T], circuits: int = 0) -> T:
+        """Return what a call returns, which runs so many circuits; one that fails is made again, as patience says."""
+        patience, reason = self._patience, ""
         for attempt in range(patience.retries + 1):
-            if attempt:
-                self._count("retries", 1)
-                time.sleep(patience.pause * 2.0 ** (attempt - 1))
-            self._count("circuits", len(phis))
             try:
-                found = within(patience.timeout, lambda: self._device.probabilities_many(phis, seed))
-                return checked(found, (len(phis), self.ansatz.num_amplitudes))
+                if attempt:
+                    self._count("retries", 1)
+                    pause(patience.pause_before(attempt), self._called_off)
+                # A simulator's answer is worth waiting for: it comes. Nothing is sent to others for nothing.
+                if (attempt or patience.timeout is not None) and self._called_off():
+                    raise GivenUpError(CALLED_OFF)
+                self._count("circuits", circuits)
+                return within(patience.timeout, call, self._called_off)
+            except GivenUpError as error:
+                raise QpuError(f"{error}{f'; before that {reason}' if reason else ''}") from None
             except Exception as error:  # whatever a device, its provider or the way to it may raise
                 reason = f"{type(error).__name__}: {one_line(error)}"
         raise QpuError(f"{reason} (attempt {patience.retries + 1} of {patience.retries + 1})")
 
 
-def checked(found: object, shape: tuple[int, int]) -> NDArray[np.float64]:
+def checked(found: object, shape: tuple[int, int], tolerance: float = TOLERANCES["double"]) -> NDArray[np.float64]:
     """Return what a device gave, if it is probabilities.
+
+    Args:
+        found: what it gave.
+        shape: that it must have.
+        tolerance: how far a sum may be from 1, and a probability below 0.
 
     Raises:
         ValueError: it has another shape, is not finite, is negative, or does not sum to 1.
@@ -131,9 +173,9 @@ def checked(found: object, shape: tuple[int, int]) -> NDArray[np.float64]:
         raise ValueError(f"probabilities of shape {values.shape}, expected {shape}")
     if not np.isfinite(values).all():
         raise ValueError("probabilities that are not finite")
-    if values.min() < -TOLERANCE:
+    if values.min() < -tolerance:
         raise ValueError(f"a probability of {values.min():g}")
     furthest = values.sum(axis=1)[np.argmax(abs(values.sum(axis=1) - 1.0))]
-    if abs(furthest - 1.0) > TOLERANCE:
-        raise ValueError(f"probabilities that sum to {furthest:g}, expected 1")
+    if abs(furthest - 1.0) > tolerance:
+        raise ValueError(f"probabilities that sum to {furthest:.9g}, expected 1 to within {tolerance:g}")
     return values

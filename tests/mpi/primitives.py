@@ -14,7 +14,7 @@ from qtrl_hpc.errors import TrainingError, UserError
 def check(world, text):
     assert text == "parsed by rank 0"
     assert world.size == 4
-    assert world.node_rank == world.rank  # all on one node
+    assert (world.node_rank, world.node_size) == (world.rank, 4)  # all on one node
     texts = world.gather_text("αβ" * world.rank)
     assert texts == ["", "αβ", "αβαβ", "αβαβαβ"], texts
 

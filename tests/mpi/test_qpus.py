@@ -1,10 +1,13 @@
 """Agents with QPUs of their own, on real ranks: the same run however it is cut up, and what happens when they fail."""
 
+import json
+import re
+import signal
 import time
 
 import numpy as np
 import pytest
-from support import QUICK, metrics, result, train
+from support import QUICK, metrics, result, start, train
 
 from qtrl_hpc.checkpoint import Checkpoint
 
@@ -87,9 +90,40 @@ def test_without_a_quorum_the_run_stops_with_a_checkpoint_and_goes_on_as_if_noth
     assert told.startswith("stopped: update 8 was delivered by 0 of 2 agents, expected at least --quorum 0.5 of them")
     assert all(f"agent {agent}: RuntimeError: the fridge is warm" in told for agent in range(2))
     assert "--resume" in job.out
-    assert (Checkpoint.load(parts / "checkpoint.h5").state.update, len(metrics(parts))) == (7, 7)
+    saved = Checkpoint.load(parts / "checkpoint.h5")
+    assert (saved.state.update, len(metrics(parts))) == (7, 7)
+    [reason] = re.findall(r"agent 0: (.*); agent 1", told)
+    assert saved.theta_source == f"the ideal circuit, as agent 0's QPU failed: {reason}", "it is not asked again"
     train(parts, "--resume", ranks=2)
     assert result(parts) == result(whole)
+
+
+@pytest.mark.parametrize("who", ["hang 8", "raise 8 1"])
+def test_who_is_asked_to_stop_does_not_wait_for_a_back_end(tmp_path, who):
+    """All hang, or one of two waits for its next attempt: the update is made when the run is resumed."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    flags = [*EXACT_OWN, "--steps-per-update=5", "--reduction=ordered", "--updates=10"]
+    train(whole, *flags, ranks=2)
+    patient = ["--qpu-retries=9", "--qpu-pause=500", "--qpu-timeout=1000"]
+    job = start(parts, *flags, *patient, ranks=2, environ={"QTRL_TEST_QPU": who})
+    job.wait_until(lambda: len(metrics(parts)) == 7, "7 updates")
+    begun = time.monotonic()
+    for rank in range(2):
+        job.send(signal.SIGUSR1, rank)
+    assert job.wait() == 75, job.err
+    assert time.monotonic() - begun < 60
+    assert (Checkpoint.load(parts / "checkpoint.h5").state.update, len(metrics(parts))) == (7, 7)
+    assert json.loads((parts / "status.json").read_text())["why"] == "asked to by a signal"
+    train(parts, "--resume", ranks=2)
+    assert result(parts) == result(whole)
+
+
+@pytest.mark.parametrize("what", ["nan", "raise"])
+def test_exact_probabilities_that_are_wrong_are_not_kept(tmp_path, what):
+    """A checkpoint holds a measurement then, and can be read."""
+    train(tmp_path / "run", *EXACT_OWN, "--updates=3", environ={"QTRL_TEST_EXACT": what})
+    saved = Checkpoint.load(tmp_path / "run" / "checkpoint.h5")
+    assert (saved.state.update, saved.theta_source) == (3, "one measurement of agent 0's QPU")
 
 
 def test_quorum_is_the_share_that_must_deliver(tmp_path):
@@ -111,6 +145,10 @@ def test_bad_input_is_one_line_and_exit_code_2_on_every_rank(tmp_path):
         (
             ["--noise=[{}, {}, {}]", "--gradient=spsa"],
             "--noise: got a list of 3, expected one for each of the 2 agents",
+        ),
+        (
+            ["--qpu=backend:support_qpus:Other", "--gradient=spsa"],
+            "runs Ansatz(num_qubits=6, num_layers=2)",
         ),
     ):
         job = train(tmp_path / "run", *SMALL, *flags, ranks=2, code=2)
