@@ -58,7 +58,7 @@ class World:
                 "or pip install 'qtrl_hpc[mpi]'"
             ) from error
         world = cls(MPI.COMM_WORLD)
-        check_launcher(world.size, MPI.Get_library_version().split(",")[0].strip(), os.environ)
+        check_launcher(world.size, library_version(), os.environ)
         return world
 
     @classmethod
@@ -198,6 +198,18 @@ class World:
         from mpi4py import MPI
 
         return MPI.IN_PLACE
+
+
+def library_version() -> str:
+    """Return the MPI library that mpi4py has loaded, in that library's words.
+
+    Raises:
+        ImportError: there is no mpi4py, or it finds no library.
+        RuntimeError: as ``ImportError``, by mpi4py's choice.
+    """
+    from mpi4py import MPI
+
+    return " ".join(MPI.Get_library_version().split(",")[0].split("\n")[0].split())
 
 
 def _node_rank(comm: "MPI.Intracomm") -> int:
