@@ -81,8 +81,8 @@ def check_mpi(ranks: list[Facts]) -> Finding:
     """MPI can be used, and its launcher belongs to it."""
     first = ranks[0]
     if first.mpi_trouble:
-        text, _, advice = first.mpi_trouble.rpartition("; ")
-        return _hurts("MPI", text or first.mpi_trouble, advice)
+        text, _, advice = first.mpi_trouble.removeprefix("MPI: ").rpartition("; ")
+        return _hurts("MPI", text, advice)
     text = f"{first.library} ({first.library_file or 'library not found among the files in use'})"
     if first.launcher is None:
         return _launcher_at_hand(first, text)
@@ -192,7 +192,9 @@ def check_folder(ranks: list[Facts]) -> Finding:
     if first.folder_trouble:
         text = f"{first.folder}: cannot be written to ({first.folder_trouble})"
         return _hurts("run directory", text, "name another with --run-dir, in a place that can be written to")
-    room = first.room or 0
+    if first.room is None:
+        return _ok("run directory", "not tried")
+    room = first.room
     text = f"{first.folder} ({first.file_system or 'unknown file system'}), {_bytes(room)} free"
     if room < LITTLE_ROOM:
         return _hurts("run directory", text, "make room: a run stops where a checkpoint cannot be written")
