@@ -13,6 +13,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
+from qtrl_hpc.distributed import without_han
 from qtrl_hpc.launcher import LAUNCHER_VARIABLES
 from qtrl_hpc.provenance import versions
 
@@ -56,7 +57,7 @@ def launcher(environ: Mapping[str, str]) -> dict[str, Any]:
         "launcher": names[0] if names else None,
         "launcher_version": environ.get("OMPI_VERSION"),
         "pmix": environ.get("PMIX_VERSION", "of unknown version") if "PMIX_RANK" in environ else None,
-        "without_han": environ.get("OMPI_MCA_coll", "").startswith("^") and "han" in environ["OMPI_MCA_coll"],
+        "without_han": without_han(environ.get("OMPI_MCA_coll", "")),
     }
 
 
