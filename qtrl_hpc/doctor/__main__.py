@@ -71,7 +71,7 @@ def _connect() -> tuple[World | None, str | None]:
     # Should MPI start without letting go of Python's lock, only this watch can still end it.
     faulthandler.dump_traceback_later(SECONDS_AT_MOST + 5.0, exit=True)
     try:
-        with bounded("starting MPI", "see that mpirun is the library's own (which -a mpirun)"):
+        with bounded("starting MPI", f"{MESSAGES_ADVICE}; or mpirun is not the library's own (which -a mpirun)"):
             return World.connect(), None
     except UserError as error:
         return None, str(error)
@@ -118,8 +118,9 @@ def _tell(ranks: list[Facts], options: Namespace, *, first: bool) -> int:
 
 
 @contextmanager
-def bounded(what: str, advice: str, seconds: float = SECONDS_AT_MOST) -> Iterator[None]:
+def bounded(what: str, advice: str, seconds: float | None = None) -> Iterator[None]:
     """End this process, and say what it was at and what to do, where a step takes longer than ``seconds``."""
+    seconds = SECONDS_AT_MOST if seconds is None else seconds
     timer = threading.Timer(seconds, _give_up, (f"{what} takes longer than {seconds:g} s: {advice}",))
     timer.daemon = True
     timer.start()

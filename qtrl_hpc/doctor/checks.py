@@ -290,7 +290,8 @@ def check_reduction(ranks: list[Facts]) -> Finding:
     taken = ranks[0].reduction_us
     if taken is None:
         return _ok("Allreduce", "one rank: nothing to add up")
-    text = f"{taken:.3g} µs (median over 1 s, 1749 float64, {len(ranks)} ranks)"
+    time = f"{taken:.3g} µs" if taken < 1000.0 else f"{taken / 1e3:.3g} ms"
+    text = f"{time} (median over 1 s, 1749 float64, {len(ranks)} ranks)"
     if taken <= SLOW_REDUCTION_US:
         return _ok("Allreduce", text)
     advice = (
