@@ -138,6 +138,11 @@ OK = [
     (checks.check_cores, ranks(2), "h0: 2 ranks on 2 cores"),
     (checks.check_cores, ranks(2, quota=2.0), "h0: 2 ranks on 2 cores"),
     (checks.check_cores, two_hosts(), "h0, h1: 1 rank on 2 cores"),
+    (
+        checks.check_cores,
+        [replace(HEALTHY, rank=rank, host=f"h{rank}") for rank in range(64)],
+        "h0, h1, h2, h3, h4, h5, … (64 in all): 1 rank on 2 cores",
+    ),
     (checks.check_bindings, [replace(HEALTHY, cpus=[0]), replace(HEALTHY, rank=1, cpus=[1])], "may use 1 core"),
     (checks.check_bindings, ranks(3, cpus=[0]), "may use 1 core"),  # check_cores speaks of it
     (checks.check_threads, ranks(1, settings={"OMP_NUM_THREADS": "2"}), "OMP_NUM_THREADS 2"),

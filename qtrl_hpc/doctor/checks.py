@@ -15,6 +15,7 @@ SLOW_SYNC = 0.5
 SLOW_REDUCTION_US = 20_000.0
 SEGMENT = 16 * MIB  # of a rank in /dev/shm: btl_sm_segment_size of Open MPI 5
 SLOW_RANK = 3.0  # times the quickest
+NAMES_AT_MOST = 6
 GONE_AT_REBOOT = ("tmpfs", "ramfs")
 # What the package cannot do without: the command line of any run imports them.
 NEEDED = ("numpy", "qiskit", "qiskit-aer", "numba", "gymnasium", "minigrid", "h5py", "mpi4py")
@@ -211,7 +212,7 @@ def check_shared(ranks: list[Facts]) -> Finding:
     if blind:
         hosts = sorted({facts.host for facts in blind})
         advice = "only rank 0 writes there, but a restart on another host would not find it: use a shared file system"
-        return _hurts("same directory", f"{', '.join(hosts)}: do not see what rank 0 writes there", advice)
+        return _hurts("same directory", f"{some(hosts)}: do not see what rank 0 writes there", advice)
     if any(facts.sees_folder for facts in ranks):
         return _ok("same directory", f"all {len(ranks)} ranks see what rank 0 writes there")
     return _ok("same directory", "not tried" if ranks[0].folder_trouble else "one rank")
@@ -224,7 +225,7 @@ def check_locks(ranks: list[Facts]) -> Finding:
         return _mind("locks", "the file system has no file locks that other processes see", advice)
     passing = sorted({facts.host for facts in ranks[1:] if facts.locks is False})
     if passing:
-        return _mind("locks", f"{', '.join(passing)}: rank 0's lock is not seen there", advice)
+        return _mind("locks", f"{some(passing)}: rank 0's lock is not seen there", advice)
     if ranks[0].locks is None:
         return _ok("locks", "not tried")
     return _ok("locks", "a lock keeps other processes out")
@@ -354,6 +355,13 @@ CHECKS: tuple[Callable[[list[Facts]], Finding], ...] = (
 )
 
 
+def some(names: list[str]) -> str:
+    """Return the first of many names, and how many there are."""
+    if len(names) <= NAMES_AT_MOST:
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMES_AT_MOST])}, … ({len(names)} in all)"
+
+
 def _ok(topic: str, text: str) -> Finding:
     return Finding(topic=topic, level="ok", text=text)
 
@@ -400,7 +408,7 @@ def _differ(ranks: list[Facts], name: str, value: Callable[[Facts], object]) -> 
 def _names(own: list[Facts]) -> str:
     """Return which ranks these are, and of which hosts."""
     hosts = sorted({facts.host for facts in own})
-    return f"rank {_numbers(facts.rank for facts in own)} ({', '.join(hosts)})"
+    return f"rank {_numbers(facts.rank for facts in own)} ({some(hosts)})"
 
 
 def _numbers(numbers: Iterable[int]) -> str:
@@ -419,7 +427,7 @@ def _compressed(texts: dict[str, str]) -> str:
     same: dict[str, list[str]] = {}
     for host, text in texts.items():
         same.setdefault(text, []).append(host)
-    return "; ".join(f"{', '.join(hosts)}: {text}" for text, hosts in same.items())
+    return "; ".join(f"{some(hosts)}: {text}" for text, hosts in same.items())
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qtrl_hpc.doctor.checks import Finding
+from qtrl_hpc.doctor.checks import Finding, some
 from qtrl_hpc.doctor.facts import Facts
 from qtrl_hpc.launcher import is_launched
 
@@ -32,7 +32,7 @@ def show(ranks: list[Facts], findings: list[Finding]) -> None:
         console.width = WIDTH_OF_A_FILE
     hosts = sorted({facts.host for facts in ranks})
     ranks_in_words = "1 rank" if len(ranks) == 1 else f"{len(ranks)} ranks"
-    console.print(f"qtrl_hpc.doctor: {ranks_in_words} on {', '.join(hosts)}", markup=False)
+    console.print(f"qtrl_hpc.doctor: {ranks_in_words} on {some(hosts)}", markup=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
