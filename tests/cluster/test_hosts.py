@@ -10,7 +10,7 @@ from support import QUICK, TRAIN, Job, result, train, updates_done
 
 from qtrl_hpc.checkpoint import Checkpoint
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.timeout(600)]
 RANKS = 4
 ORDERED = [*QUICK, "--reduction=ordered", "--checkpoint-every=10"]
 MANY = "--updates=1000000"
@@ -29,7 +29,7 @@ def hosts(tmp_path):
 
 
 @pytest.fixture
-def warm(tmp_path):
+def warm(hosts, tmp_path):
     """Kernels on disk, so that no rank is compiling when it is timed."""
     train(tmp_path / "warm", *ORDERED, "--updates=1", ranks=2)
 
