@@ -72,7 +72,7 @@ class Watchdog:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._folder and kind is None:
+        if self._folder:
             self._path(self._rank).unlink(missing_ok=True)
             with suppress(OSError):  # of others still in it
                 self._folder.rmdir()
