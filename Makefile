@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install train test lint bench
+.PHONY: help install train test test-cluster lint bench
 
 help:  ## list these
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 install: .venv/.installed  ## set up .venv, its own MPI included
 
@@ -16,6 +16,10 @@ train: install  ## train the main job, 8 agents, in runs/main; then export and e
 test: export PATH := $(CURDIR)/$(BIN):$(PATH)
 test: install  ## run the tests
 	$(BIN)/pytest
+
+test-cluster: export PATH := $(CURDIR)/$(BIN):$(PATH)
+test-cluster: install  ## submit jobs/ to a real Slurm of four nodes on this machine; root installs it where it is missing
+	$(BIN)/pytest tests/cluster
 
 lint: install  ## check style, format, types and imports
 	$(BIN)/ruff check
