@@ -161,6 +161,16 @@ def test_scancel_leaves_a_checkpoint_of_the_last_update_and_is_final(submit, run
     run.check_bits()
 
 
+def test_batch_script_alone_told_to_end_takes_its_time_and_is_final(submit, run, slurm):
+    job = start(submit, run)
+    job.wait_for_updates(run.directory)
+    job.signal("TERM")
+    assert job.wait_for_end() == ("FAILED", 75), job.story
+    assert "ended from outside, not requeued" in job.out
+    assert slurm.show(job.id)["Restarts"] == "0"
+    assert (run.status, run.saved) == ("stopped", metrics(run.directory)[-1]["update"])
+
+
 def test_preempted_job_makes_room_and_goes_on_to_the_same_bits(submit, run, slurm):
     job = start(submit, run, "--partition=scavenge", "--ntasks-per-node=2")
     job.wait_for_updates(run.directory)
