@@ -18,7 +18,7 @@ test: install  ## run the tests
 	$(BIN)/pytest
 
 test-cluster: export PATH := $(CURDIR)/$(BIN):$(PATH)
-test-cluster: install  ## submit jobs/ to a real Slurm of four nodes on this machine; root installs it where it is missing
+test-cluster: install  ## run jobs/ under a real Slurm of four nodes (installed by root), and over two hosts, all here
 	$(BIN)/pytest tests/cluster
 
 lint: install  ## check style, format, types and imports

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -150,9 +151,11 @@ def test_licence_is_apache_2():
     assert "Apache License\n                           Version 2.0, January 2004" in (ROOT / "LICENSE").read_text()
 
 
-@pytest.mark.parametrize("script", ["jobs/env.sh", "jobs/local.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", [*sorted(ROOT.glob("jobs/*.*sh")), *sorted(ROOT.glob("jobs/*.sbatch")), ROOT / ".ci/run"]
+)
 def test_shell_scripts_parse(script):
-    subprocess.run(["bash", "-n", ROOT / script], check=True)
+    subprocess.run(["bash", "-n", script], check=True)
 
 
 def test_ci_script_is_executable():
@@ -178,6 +181,13 @@ def test_env_sh_leaves_what_is_set_already():
     assert sourced(1000, **{name: "core"})[name] == "core"
 
 
+def test_env_sh_leaves_a_cluster_to_its_scheduler_and_gives_a_rank_its_threads():
+    script = ". jobs/env.sh; echo $OMP_NUM_THREADS $SRUN_CPUS_PER_TASK; env | grep PRTE_ || true"
+    environ = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "3"}
+    shell = subprocess.run(["sh", "-euc", script], cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+    assert shell.stdout.splitlines() == ["3 3"]
+
+
 MPIRUN = """#!/bin/sh
 echo "mpirun $*" >> log
 trap 'echo SIGUSR1 >> log; exit 75' USR1
@@ -186,7 +196,16 @@ if [ -n "${MPIRUN_WAITS-}" ]; then
     echo started >> log
     for _ in $(seq 200); do sleep 0.05; done
 fi
+if [ -n "${MPIRUN_SAYS-}" ]; then
+    echo "{\\"state\\": \\"$MPIRUN_SAYS\\"}" > runs/main/status.json
+fi
 exit "${MPIRUN_EXITS-0}"
+"""
+PYTHON = f"""#!/bin/sh
+case $1 in
+    -c) exec {sys.executable} "$@" ;;
+    *) echo "python $*" >> log ;;
+esac
 """
 
 
@@ -196,7 +215,7 @@ def job(tmp_path):
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/mpirun").write_text(MPIRUN)
-    (tmp_path / "bin/python").write_text('#!/bin/sh\necho "python $*" >> log\n')
+    (tmp_path / "bin/python").write_text(PYTHON)
     for stand_in in (tmp_path / "bin").iterdir():
         stand_in.chmod(0o755)
     (tmp_path / "log").touch()
@@ -240,6 +259,23 @@ def test_local_job_resumes_a_run(job):
 @pytest.mark.parametrize("code", [1, 2, 75])
 def test_local_job_ends_as_training_does(job, code):
     assert job(MPIRUN_EXITS=str(code)).wait(10) == code
+    assert len(job.log()) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "expected"),
+    [(0, "failed", 1), (0, "running", 1), (1, "done", 0), (0, "stopped", 75), (1, "stopped", 75), (2, "done", 2)],
+)
+def test_local_job_ends_as_the_status_says_whatever_the_launcher_does(job, code, state, expected):
+    (job.path / "runs/main").mkdir(parents=True)
+    assert job(MPIRUN_EXITS=str(code), MPIRUN_SAYS=state).wait(10) == expected
+    assert len(job.log()) == (3 if expected == 0 else 1)
+
+
+def test_local_job_does_not_believe_the_status_of_an_earlier_run(job):
+    (job.path / "runs/main").mkdir(parents=True)
+    (job.path / "runs/main/status.json").write_text('{"state": "done"}\n')
+    assert job(MPIRUN_EXITS="1", MPIRUN_SAYS="").wait(10) == 1
     assert len(job.log()) == 1
 
 
