@@ -411,9 +411,11 @@ def _halved(value: float, half_life: float | None, update: int) -> float:
 
 
 def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Return whether a value is a whole number of 64 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_number(value: object) -> bool:
     """Return whether a value is a number that float64 can hold; NaN and infinity are."""
-    return isinstance(value, float) or (_is_int(value) and abs(int(value)) < 2**1023)  # type: ignore[call-overload]
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, float) or (is_int and abs(int(value)) < 2**1023)  # type: ignore[call-overload]

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from qtrl_hpc import yaml_text
+
 FAKE = "fake:"
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
@@ -150,11 +152,12 @@ def _read(text: object) -> list[NoiseSettings] | NoiseSettings:
         return _settings({"fake": text.removeprefix(FAKE)})
     if text[0] in "{[":
         return _read(_yaml(text, text))
-    path = Path(text)
     try:
-        written = path.read_text()
-    except (OSError, ValueError):
+        written = yaml_text.read(Path(text))
+    except OSError:
         raise ValueError(f"got {text!r}, expected fake:NAME or a YAML file that can be read") from None
+    except ValueError as error:
+        raise ValueError(f"got {text!r}, expected fake:NAME or a YAML file that can be read ({error})") from None
     try:
         found = _yaml(written, text)
         if not isinstance(found, dict | list):
@@ -166,7 +169,7 @@ def _read(text: object) -> list[NoiseSettings] | NoiseSettings:
 
 def _yaml(text: str, name: str) -> object:
     try:
-        return yaml.safe_load(text)
+        return yaml_text.load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"got {name!r}, which is not YAML ({' '.join(str(error).split())})") from None
 
@@ -196,6 +199,7 @@ def _to_text(settings: list[NoiseSettings] | NoiseSettings) -> str:
 
 def _check(name: str, value: object, low: float, high: float = math.inf, *, above: bool = False) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = number and abs(value) < 2**1023  # type: ignore[arg-type]  # else no float64 holds it
     inside = number and (low < value if above else low <= value) and value <= high  # type: ignore[operator]
     if not inside or not math.isfinite(value):  # type: ignore[arg-type]
         bounds = f"{'above' if above else 'of at least'} {low:g}" + (
