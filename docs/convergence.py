@@ -46,6 +46,7 @@ from qtrl_hpc.distributed import World
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.errors import TrainingError
 from qtrl_hpc.factory import make_generator, num_qubits_for
+from qtrl_hpc.fleet import OneForAll
 from qtrl_hpc.generator import Feature, Generator, QuantumGenerator, Theta
 from qtrl_hpc.mapping import make_mapping
 from qtrl_hpc.quantum.adjoint import AdjointGradient
@@ -54,7 +55,7 @@ from qtrl_hpc.quantum.qpu import StatevectorQPU
 from qtrl_hpc.reinforce import Baseline
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch
-from qtrl_hpc.train import initial_state, run_updates
+from qtrl_hpc.updates import Run, initial_state, run_updates
 
 AGENTS = 8  # of the runs
 SGD_STEP = "0.003"  # of the run with --optimizer sgd
@@ -163,9 +164,8 @@ class Lab:
         for update in updates:
             if update > state.update:
                 until = replace(config, updates=update)
-                state = run_updates(
-                    world, until, self.spec, self.generator, agents, state, StopRequest(), clock, recorder=None
-                )
+                fleet = OneForAll(self.generator)
+                state = run_updates(Run(world, until, self.spec, fleet, agents, StopRequest(), clock), state)
             yield state
 
     def theta(self, vector: Vector) -> Vector:

@@ -33,10 +33,11 @@ from qtrl_hpc.environment import make_environment
 from qtrl_hpc.episode import Actor, Player
 from qtrl_hpc.errors import EXIT_DONE
 from qtrl_hpc.factory import make_generator
+from qtrl_hpc.fleet import OneForAll
 from qtrl_hpc.optimizer import OptimizerState
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import PHASES, Stopwatch
-from qtrl_hpc.train import run_updates
+from qtrl_hpc.updates import Run, run_updates
 
 STAGES = (0, 50, 150, 300, 1000)
 """Updates of the training whose policies are played."""
@@ -316,7 +317,7 @@ def time_allreduce(world: World, files: Path, quick: bool, patience: float) -> d
         for _ in range(50 if quick else 1000):
             world.barrier()
             start = time.perf_counter()
-            world.sum(rows, ordered=False)
+            world.sum(rows, places=None, count=len(rows))
             taken.append(time.perf_counter() - start)
         return float(np.median(taken))
 
@@ -406,21 +407,24 @@ def still_updates(
     environments = [make_environment(config.env_id) for _ in range(agents)]
     stopwatch, recorder = TwoClocks(), Rows()
     stopwatch.restart()
+    spec = checkpoint.policy_spec
     run_updates(
-        world,
-        config,
-        checkpoint.policy_spec,
-        make_generator(config, checkpoint.policy_spec, stopwatch),
-        Agents(config, checkpoint.policy_spec, environments, first_agent=world.rank * agents),
+        Run(
+            world,
+            config,
+            spec,
+            OneForAll(make_generator(config, spec, stopwatch)),
+            Agents(config, spec, environments, first_agent=world.rank * agents),
+            StopRequest(),
+            stopwatch,
+            recorder,
+        ),
         TrainingState(
             update=0,
             Theta=checkpoint.state.Theta,
             optimizer=OptimizerState.zeros(checkpoint.state.Theta.vector.size),
             baseline=checkpoint.state.baseline,
         ),
-        StopRequest(),
-        stopwatch,
-        recorder,
     )
     return recorder.rows, stopwatch.cpu
 

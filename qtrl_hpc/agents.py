@@ -1,6 +1,7 @@
 """The agents that live on one rank: each plays its episodes and gives its contribution to the one reduction."""
 
-from itertools import accumulate, chain, pairwise
+from collections.abc import Callable
+from itertools import chain
 
 import gymnasium
 import numpy as np
@@ -30,10 +31,27 @@ class Agents:
         self, config: Config, spec: PolicySpec, environments: list[gymnasium.Env], *, first_agent: int
     ) -> None:
         self._config, self._spec = config, spec
-        self._players = [
-            Player(env, spec, seed=config.seed, agent=agent) for agent, env in enumerate(environments, first_agent)
-        ]
-        self._first_agent = first_agent
+        self.numbers = list(range(first_agent, first_agent + len(environments)))
+        """Of these agents, among all agents of the run."""
+        self._players = [self._player(agent, env) for agent, env in zip(self.numbers, environments, strict=True)]
+
+    def change(self, numbers: list[int], make: Callable[[], gymnasium.Env]) -> None:
+        """Play other agents from now on; one that is new here begins a new episode.
+
+        Args:
+            numbers: of the agents, among all agents of the run.
+            make: an environment for one that is new here.
+        """
+        players = dict(zip(self.numbers, self._players, strict=True))
+        unplayed = max(player.episode for player in self._players) + 1
+        for agent in [agent for agent in numbers if agent not in players]:
+            players[agent] = self._player(agent, make())
+            players[agent].episode = unplayed
+        self._players = [players[agent] for agent in numbers]
+        self.numbers = list(numbers)
+
+    def _player(self, agent: int, env: gymnasium.Env) -> Player:
+        return Player(env, self._spec, seed=self._config.seed, agent=agent)
 
     def play(self, theta: NDArray[np.float64] | Rows, update: int) -> list[list[Trajectory]]:
         """Play each agent's episodes, or its steps, of one update.
@@ -47,7 +65,6 @@ class Agents:
             For each agent, its trajectories; nothing for one that sits out.
         """
         if isinstance(theta, list):
-            self._before = self.running()
             actors = [None if own is None else Actor(own, self._spec) for own in theta]
         else:
             actors = [Actor(theta, self._spec)] * len(self._players)
@@ -107,33 +124,23 @@ class Agents:
                 )
         return gradients, statistics
 
-    def running_before(self) -> RunningEpisodes:
-        """Return where this rank's agents were before the last update that each played with a theta of its own."""
-        return self._before
-
     def running(self) -> RunningEpisodes:
         """Return where this rank's agents are in their episodes."""
-        players = self._players
-        return RunningEpisodes(
-            episode=np.array([player.episode for player in players], np.float64),
-            length=np.array([len(player.actions) for player in players], np.float64),
-            checksum=np.array([player.checksum() for player in players], np.float64),
-            actions=np.array([action for player in players for action in player.actions], np.float64),
+        return RunningEpisodes.of_places(
+            [(player.episode, player.actions, player.checksum()) for player in self._players]
         )
 
     def resume(self, running: RunningEpisodes) -> None:
-        """Play to where this rank's agents were.
+        """Play to where agents were.
 
         Args:
-            running: of all agents of the run.
+            running: of these agents, in their order.
 
         Raises:
             UserError: an environment does not play the same episode again.
         """
-        ends = accumulate(map(int, running.length), initial=0)
-        actions = [running.actions[start:end].astype(int).tolist() for start, end in pairwise(ends)]
-        for agent, player in enumerate(self._players, self._first_agent):
-            player.resume(int(running.episode[agent]), actions[agent], int(running.checksum[agent]))
+        for player, place in zip(self._players, running.places(), strict=True):
+            player.resume(*place)
 
     def _weigh(self, own: list[Trajectory], baseline: Baseline) -> tuple[list[Batch], NDArray[np.float64]]:
         """Return one agent's steps with their advantages and weights, and its ``STATISTICS`` but for the entropy."""

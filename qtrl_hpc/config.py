@@ -194,7 +194,7 @@ class MeasurementConfig(_Checked):
     """Further attempts at a job that fails; then its agent sits the update out."""
     qpu_pause: float = 1.0
     """Seconds before the first further attempt, twice as many before each next one."""
-    qpu_timeout: float | None = 3600.0
+    qpu_timeout: float | None = 1800.0
     """Seconds after which an attempt on a back end counts as failed; null to wait for ever."""
     quorum: float = 0.5
     """Where fewer than this share of the agents deliver, the run stops with a checkpoint and exit code 75."""
@@ -337,6 +337,28 @@ class RunConfig(_Checked):
         self._one_of("reduction", ("allreduce", "ordered"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SurvivalConfig(_Checked):
+    """What ends a run that goes wrong, and what it outlives."""
+
+    progress_timeout: float | None = 3600.0
+    """Seconds without progress on any rank, after which the job ends and says who hangs; null to wait for ever."""
+    on_agent_failure: Literal["abort", "continue"] = "abort"
+    """Where a rank dies: abort ends the job; continue goes on without it (mpirun --with-ft ulfm, of Open MPI 5)."""
+    adopt: bool = False
+    """The ranks that are left take over a dead rank's agents (on-agent-failure: continue)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.progress_timeout is not None:
+            self._number("progress_timeout", 0.0, above=True)
+        self._one_of("on_agent_failure", ("abort", "continue"))
+        if not isinstance(self.adopt, bool):
+            _refuse("adopt", self.adopt, "true or false")
+        if self.adopt and self.on_agent_failure != "continue":
+            _refuse("adopt", self.adopt, "false without --on-agent-failure continue")
+
+
 TOPICS = (
     EnvironmentConfig,
     PolicyConfig,
@@ -346,13 +368,14 @@ TOPICS = (
     ReinforceConfig,
     OptimizerConfig,
     RunConfig,
+    SurvivalConfig,
 )
 
 # May differ between a checkpoint and the run that resumes it: they say how far and where to compute, not what
 # (threads, device and, with an unordered reduction, agents_per_rank may change the order of sums, so the last bits).
 RESUMABLE_FIELDS = frozenset(
     {"updates", "agents_per_rank", "checkpoint_every", "threads", "device"}
-    | {"qpu_retries", "qpu_pause", "qpu_timeout", "quorum"}
+    | {"qpu_retries", "qpu_pause", "qpu_timeout", "quorum", "progress_timeout", "on_agent_failure", "adopt"}
 )
 
 
@@ -366,6 +389,7 @@ class Config(
     ReinforceConfig,
     OptimizerConfig,
     RunConfig,
+    SurvivalConfig,
 ):
     """The whole configuration of a run. The number of ranks is not part of it."""
 
@@ -373,6 +397,9 @@ class Config(
         super().__post_init__()
         if self.steps_per_update == 1 and self.advantage == "standardised":
             _refuse("steps_per_update", 1, "at least 2 with --advantage standardised, which is 0 over a single step")
+        patience = self.progress_timeout
+        if patience is not None and self.qpu.startswith(BACKEND) and (self.qpu_timeout or math.inf) >= patience:
+            _refuse("progress_timeout", patience, f"more than --qpu-timeout, {self.qpu_timeout}, or null")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as YAML and JSON hold them."""

@@ -11,7 +11,7 @@ from qtrl_hpc.stopwatch import COUNTS, PHASES, Stopwatch
 
 # All phases but the reduction itself, which is not over when the buffer leaves.
 _TRAVELLING_PHASES = PHASES[:-1]
-_COLUMNS = (*STATISTICS, "delivered", *_TRAVELLING_PHASES, *COUNTS, "failed", "non_finite", "stop")
+_COLUMNS = (*STATISTICS, "delivered", *_TRAVELLING_PHASES, *COUNTS, "failed", "ranks", "non_finite", "stop")
 _DELIVERED, _FIRST_OF_RANK = _COLUMNS.index("delivered"), _COLUMNS.index("delivered") + 1
 
 
@@ -47,7 +47,7 @@ def pack(
             row[:size] = gradient
             row[size + _DELIVERED] = agents / len(d_Theta)
     seconds = [stopwatch.seconds[phase] for phase in _TRAVELLING_PHASES]
-    tail[0, _FIRST_OF_RANK:-2] = [*seconds, *stopwatch.counts.values(), failed]
+    tail[0, _FIRST_OF_RANK:-2] = [*seconds, *stopwatch.counts.values(), failed, 1]
     tail[:, -2] = ~np.isfinite(rows).all(axis=1)
     tail[0, -1] = stop
     return rows

@@ -5,11 +5,14 @@ Nothing here pickles: what travels is float64 buffers and UTF-8 text.
 
 import json
 import os
+import re
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,10 @@ class AgreedError(UserError):
     """Bad input that every rank knows of: all of them leave together."""
 
 
+class RanksLostError(Exception):
+    """Ranks died, as at least this one has noticed: those left go on with ``World.shrink``, or end."""
+
+
 class World:
     """The ranks of one run. Collective: all ranks.
 
@@ -42,6 +49,14 @@ class World:
         self.rank: int = comm.rank
         self.size: int = comm.size
         self.node_rank: int = _node_rank(comm)
+        self.number: int = comm.rank
+        """The rank that this process began with, by which it is known where others are lost."""
+        self.began_with: int = comm.size
+        """Ranks at the start."""
+        self.members = list(range(comm.size))
+        """The numbers of all ranks that are left, in rank order."""
+        self.tolerant = False
+        """Whether a rank's death is told as RanksLostError; otherwise it ends the job."""
 
     @classmethod
     def connect(cls) -> "World":
@@ -73,9 +88,10 @@ class World:
         self.meet()
         sent = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
         counts = np.empty(self.size, np.int64)
-        self._comm.Allgather(np.array([sent.size], np.int64), counts)
-        received = np.empty(int(counts.sum()), np.uint8)
-        self._comm.Allgatherv(sent, [received, counts])
+        with self._losses():
+            self._comm.Allgather(np.array([sent.size], np.int64), counts)
+            received = np.empty(int(counts.sum()), np.uint8)
+            self._comm.Allgatherv(sent, [received, counts])
         pieces = np.split(received, np.cumsum(counts)[:-1])
         return [piece.tobytes().decode(errors="surrogateescape") for piece in pieces]
 
@@ -127,38 +143,140 @@ class World:
     def gather_numbers(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the vectors of all ranks in rank order as one, on rank 0; elsewhere nothing. Collective: all ranks."""
         counts = np.empty(self.size, np.int64)
-        self._comm.Allgather(np.array([vector.size], np.int64), counts)
-        received = np.empty(int(counts.sum()) if self.rank == 0 else 0)
-        self._comm.Gatherv(vector, [received, counts] if self.rank == 0 else None)
+        with self._losses():
+            self._comm.Allgather(np.array([vector.size], np.int64), counts)
+            received = np.empty(int(counts.sum()) if self.rank == 0 else 0)
+            self._comm.Gatherv(vector, [received, counts] if self.rank == 0 else None)
         return received
 
     def barrier(self) -> None:
         """Wait for the slowest rank. Collective: all ranks."""
-        self._comm.Barrier()
+        with self._losses():
+            self._comm.Barrier()
 
-    def sum(self, rows: NDArray[np.float64], *, ordered: bool) -> NDArray[np.float64]:
+    def sum(self, rows: NDArray[np.float64], *, places: list[int] | None, count: int) -> NDArray[np.float64]:
         """Add the rows of all ranks by ONE Allreduce of one contiguous buffer. Collective: all ranks.
 
         Args:
-            rows: this rank's, shape (m, width), float64, m the same on every rank.
-            ordered: add row by row in the order of ranks and of rows within, so that the bits of the sum do not
-                depend on how rows are shared out over ranks; the buffer is then (size·m, width).
+            rows: this rank's, shape (m, width), float64.
+            places: add row by row, these being the places of this rank's among all, so that the bits of the sum do not
+                depend on how rows are shared out over ranks; the buffer is then (count, width). None: add in any order.
+            count: of the rows of all ranks, for ``places``.
 
         Returns:
             The sum, shape (width,), the same bits on every rank.
         """
-        if not ordered:
+        if places is None:
             buffer = rows.sum(axis=0)
-            self._comm.Allreduce(self._in_place, buffer)
+            with self._losses():
+                self._comm.Allreduce(self._in_place, buffer)
             return buffer
-        count, width = rows.shape
-        everyone = np.zeros((self.size * count, width))
-        everyone[self.rank * count : (self.rank + 1) * count] = rows
-        self._comm.Allreduce(self._in_place, everyone)
-        total = np.zeros(width)
+        everyone = np.zeros((count, rows.shape[1]))
+        everyone[places] = rows
+        with self._losses():
+            self._comm.Allreduce(self._in_place, everyone)
+        total = np.zeros(rows.shape[1])
         for row in everyone:
             total += row
         return total
+
+    def check_count(self, contributors: float) -> None:
+        """Refuse a sum that not every rank is in once: after a rank's death MPI may return such without a word.
+
+        Raises:
+            RanksLostError: so that all that are left make the update again.
+            RuntimeError: no rank's death is allowed for.
+        """
+        if contributors == self.size:
+            return
+        what = f"the sum counts {contributors:g} contributions, expected those of {self.size} ranks"
+        raise RanksLostError(what) if self.tolerant else RuntimeError(what)
+
+    def check_tolerant(self) -> None:
+        """Refuse to go on without ranks that die where this MPI, or its launch, cannot. Collective: all ranks.
+
+        Raises:
+            AgreedError: saying what to do.
+        """
+        from mpi4py import MPI
+
+        hosts = set(self.gather_text(MPI.Get_processor_name()))
+
+        def check() -> None:
+            missing = missing_for_tolerance(MPI.Get_library_version(), len(hosts), os.environ)
+            if missing:
+                raise UserError(f"--on-agent-failure: got 'continue', {missing}")
+
+        self.agree(check)
+
+    def tolerate(self) -> None:
+        """From now on raise RanksLostError where ranks died, instead of dying with them."""
+        from mpi4py import MPI
+
+        self._comm.Set_errhandler(MPI.ERRORS_RETURN)
+        self.tolerant = True
+
+    def settle(self) -> None:
+        """Part only when all ranks have come to the end. Collective: all ranks, or all that are left.
+
+        Raises:
+            RanksLostError: on all alike, where a rank has been lost or goes on with ``shrink``.
+        """
+        if self.tolerant and not self._all_agree(True):
+            raise RanksLostError("a rank was lost at the end")
+
+    def shrink(self) -> None:
+        """Go on with the ranks that are left, whatever they were at. Collective: all that are left.
+
+        Ranks that wait in a collective are woken by the revoked communicator; those that wait in ``settle`` by the
+        agreement, which both sides make.
+        """
+        from mpi4py import MPI
+
+        if not self._comm.Is_revoked():
+            self._comm.Revoke()
+        self._all_agree(False)
+        old = self._comm
+        self._comm = cast("MPI.Intracomm", old.Shrink())
+        self._comm.Set_errhandler(MPI.ERRORS_RETURN)
+        ranks = self._comm.group.Translate_ranks(list(range(self._comm.size)), old.group)
+        self.members = [self.members[rank] for rank in ranks]
+        self.rank, self.size = self._comm.rank, self._comm.size
+
+    def least(self, number: int) -> int:
+        """Return the least of all ranks' numbers. Collective: all ranks."""
+        from mpi4py import MPI
+
+        buffer = np.array([number], np.int64)
+        with self._losses():
+            self._comm.Allreduce(self._in_place, buffer, op=MPI.MIN)
+        return int(buffer.item())
+
+    def _all_agree(self, yes: bool) -> bool:
+        """Return whether all ranks say yes and none has died; the same answer on all that are left."""
+        from mpi4py import MPI
+
+        try:
+            return bool(self._comm.Agree(int(yes)))
+        except MPI.Exception:
+            return False
+
+    @contextmanager
+    def _losses(self) -> Iterator[None]:
+        """Tell what MPI complains of as RanksLostError.
+
+        Open MPI tells a death as one of three errors that are made for it, and now and then as "other error"; so
+        whatever it is, those left first look who they are.
+        """
+        if not self.tolerant:
+            yield
+            return
+        from mpi4py import MPI
+
+        try:
+            yield
+        except MPI.Exception as error:
+            raise RanksLostError(one_line(error)) from None
 
     def check_same(self, digest: str, what: str) -> None:
         """Stop where ranks hold different values. Collective: all ranks.
@@ -174,30 +292,62 @@ class World:
             )
 
     def abort(self, code: int) -> NoReturn:
-        """End every rank of the job at once, without waiting for any of them."""
+        """End every rank of the job at once, without waiting for any of them; of a tolerant one this rank alone."""
         sys.stdout.flush()
         sys.stderr.flush()
+        if self.tolerant:
+            os.kill(os.getpid(), signal.SIGKILL)  # an exit with another code than 0 ends the others too
         if self.size > 1:
             self._comm.Abort(code)
         os._exit(code)
 
     def finish(self) -> None:
-        """Wait for all ranks and shut MPI down. Collective: all ranks."""
+        """Wait for all ranks and shut MPI down; one that has lost ranks is left as it is. Collective: all ranks."""
         from mpi4py import MPI
 
-        MPI.Finalize()
+        if self.size == self.began_with:
+            MPI.Finalize()
+            return
+        self._all_agree(True)
 
     def meet(self) -> None:
         """Wait for all ranks asleep, while MPI's own barrier keeps a core busy. Collective: all ranks."""
-        request = self._comm.Ibarrier()
-        while not request.Test():
-            time.sleep(SECONDS_BETWEEN_TESTS)
+        with self._losses():
+            request = self._comm.Ibarrier()
+            while not request.Test():
+                time.sleep(SECONDS_BETWEEN_TESTS)
 
     @property
     def _in_place(self) -> Any:
         from mpi4py import MPI
 
         return MPI.IN_PLACE
+
+
+def missing_for_tolerance(library: str, num_hosts: int, environ: Mapping[str, str]) -> str:
+    """Return what a run lacks to outlive a rank's death, and what to do; nothing where it lacks nothing.
+
+    Args:
+        library: MPI's description of itself.
+        num_hosts: that the ranks are on.
+        environ: of a rank.
+    """
+    found = re.match(r"Open MPI v(\d+)", library)
+    if not found or int(found[1]) < 5:
+        return f"expected Open MPI 5 or newer with its fault tolerance (ULFM), not {library.split(',')[0].strip()}"
+    if environ.get("OMPI_MCA_mpi_ft_enable", "") not in ("1", "true"):
+        return "expected a launch by mpirun --with-ft ulfm -n N …"
+    if num_hosts > 1 and not _without_han(environ.get("OMPI_MCA_coll", "")):
+        return (
+            f"expected mpirun --with-ft ulfm --mca coll ^han with ranks on {num_hosts} hosts: Open MPI's hierarchical "
+            "collectives may return wrong sums after a death"
+        )
+    return ""
+
+
+def _without_han(components: str) -> bool:
+    names = components.removeprefix("^").split(",")
+    return "han" in names if components.startswith("^") else bool(components) and "han" not in names
 
 
 def _node_rank(comm: "MPI.Intracomm") -> int:
@@ -239,7 +389,8 @@ def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> No
         print(f"rank {world.rank} of {world.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         world.abort(EXIT_FAILED)
     world.finish()
-    if any_left_behind():  # a back end that hangs must not keep the process
+    # MPI that has lost ranks cannot be shut down, and a back end that hangs must not keep the process.
+    if world.size < world.began_with or any_left_behind():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from math import exp
 from typing import Any, NamedTuple
 
@@ -65,6 +66,38 @@ class RunningEpisodes(NamedTuple):
     def from_datasets(cls, data: dict[str, NDArray[np.float64]]) -> "RunningEpisodes":
         """Read what ``datasets`` made; a KeyError names what is missing."""
         return cls(*(data[f"/running/{name}"] for name in cls._fields))
+
+    def places(self) -> list[tuple[int, list[int], int]]:
+        """Return for each agent the number of its episode, the actions so far and the checksum."""
+        ends = accumulate(map(int, self.length), initial=0)
+        actions = [self.actions[start:end].astype(int).tolist() for start, end in pairwise(ends)]
+        return list(zip(self.episode.astype(int).tolist(), actions, self.checksum.astype(int).tolist(), strict=True))
+
+    @classmethod
+    def of_places(cls, places: list[tuple[int, list[int], int]]) -> "RunningEpisodes":
+        """Return what ``places`` was made of."""
+        return cls(
+            episode=np.array([episode for episode, _, _ in places], np.float64),
+            length=np.array([len(actions) for _, actions, _ in places], np.float64),
+            checksum=np.array([checksum for _, _, checksum in places], np.float64),
+            actions=np.array([action for _, actions, _ in places for action in actions], np.float64),
+        )
+
+    def of(self, agents: list[int]) -> "RunningEpisodes":
+        """Return where some agents are, in their order."""
+        places = self.places()
+        return self.of_places([places[agent] for agent in agents])
+
+    def in_order(self, numbers: NDArray[np.float64], num_agents: int) -> "RunningEpisodes":
+        """Return where all agents are; one that is nowhere among ``numbers`` begins an episode that nobody has played.
+
+        Args:
+            numbers: of the agents that these are.
+            num_agents: N.
+        """
+        known = dict(zip(numbers.astype(int).tolist(), self.places(), strict=True))
+        fresh: tuple[int, list[int], int] = (int(self.episode.max(initial=-1.0)) + 1, [], 0)
+        return self.of_places([known.get(agent, fresh) for agent in range(num_agents)])
 
     def check(self, num_agents: int, spec: PolicySpec) -> None:
         """Refuse what no run can have left.

@@ -79,11 +79,6 @@ class OneForAll:
         self._generator.pullback(np.zeros_like(self._generator(Theta)))
 
 
-def as_fleet(generator: Generator | Fleet) -> Fleet:
-    """Return a generator as what serves all of a rank's agents; a fleet as it is."""
-    return generator if isinstance(generator, OneForAll | OneEach) else OneForAll(generator)  # type: ignore[arg-type]
-
-
 class AgentQPU:
     """One agent's QPU, and the generator that it runs for.
 

@@ -43,7 +43,7 @@ def make_fleet(
     spec: PolicySpec,
     stopwatch: Stopwatch | None = None,
     *,
-    first_agent: int = 0,
+    agents: list[int] | None = None,
     num_agents: int = 1,
     node_rank: int = 0,
     add: Add = lambda rows: rows.sum(axis=0),
@@ -54,7 +54,7 @@ def make_fleet(
         config: of the run.
         spec: of the policy.
         stopwatch: takes seconds by phase, and the circuits that measured QPUs ran.
-        first_agent: number of this rank's first agent.
+        agents: of this rank, by number; None: as many as a rank has, from 0.
         num_agents: N, of all ranks.
         node_rank: the rank's number among those of its node, which chooses its GPU.
         add: the sum of rows over all ranks (``--share-circuits``).
@@ -69,7 +69,8 @@ def make_fleet(
     exact = replace(config, qpu="statevector", device="cpu", gradient="adjoint", shots=None, noise=None)
     ideal = make_generator(replace(exact, share_circuits=False), spec)  # memory and threads are checked there
     ansatz = Ansatz(num_qubits=num_qubits_for(spec.num_parameters), num_layers=config.layers)
-    devices = _devices(config, ansatz, node_rank, first_agent, num_agents)
+    numbers = list(range(config.agents_per_rank)) if agents is None else agents
+    devices = _devices(config, ansatz, node_rank, numbers, num_agents)
     patience = Patience(
         retries=config.qpu_retries,
         pause=config.qpu_pause,
@@ -77,21 +78,21 @@ def make_fleet(
     )
     simulated = config.gradient == "surrogate"
     surrogate = AdjointGradient(StatevectorQPU(ansatz, precision=config.precision)) if simulated else None
-    agents = []
-    for agent, device in enumerate(devices, first_agent):
+    fleet = []
+    for agent, device in zip(numbers, devices, strict=True):
         qpu = MeasuredQPU(
             device, seed=_job_seed(config, Purpose.SHOTS, agent), patience=patience, count=stopwatch.count
         )
         gradient = surrogate or _circuit_gradient(config, qpu, agent)
         generator = QuantumGenerator(qpu, gradient, feature_of(config), mapping_of(config, spec), stopwatch)
-        agents.append(AgentQPU(agent, qpu, generator))
-    policy_seed = _job_seed(config, Purpose.POLICY_SHOTS, first_agent)
+        fleet.append(AgentQPU(agent, qpu, generator))
+    policy_seed = _job_seed(config, Purpose.POLICY_SHOTS, numbers[0])
     sharing = None
     if config.share_circuits:
-        gradients = [ParameterShiftGradient(each.qpu) for each in agents]
+        gradients = [ParameterShiftGradient(each.qpu) for each in fleet]
         sharing = Sharing(num_agents, gradients, add, stopwatch)
     return OneEach(
-        agents,
+        fleet,
         ideal,
         MeasuredQPU(devices[0], seed=policy_seed, patience=patience),
         f"{config.shots} shots" if config.shots else "one measurement",
@@ -167,9 +168,9 @@ def _check_measurement(config: Config) -> None:
             )
 
 
-def _devices(config: Config, ansatz: Ansatz, node_rank: int, first_agent: int, num_agents: int) -> list[Device]:
+def _devices(config: Config, ansatz: Ansatz, node_rank: int, agents: list[int], num_agents: int) -> list[Device]:
     """Return the devices of this rank's agents; those that are alike are one object."""
-    count = config.agents_per_rank
+    count = len(agents)
     if config.qpu.startswith(BACKEND):
         return [_backend_device(config, ansatz)] * count
     if config.shots is None and config.noise is None:
@@ -183,7 +184,7 @@ def _devices(config: Config, ansatz: Ansatz, node_rank: int, first_agent: int, n
             raise UserError(f"--noise: {error}") from None
         settings = [
             all_settings[agent].drawn(np.random.default_rng(seed_sequence(config.seed, Purpose.NOISE, agent)))
-            for agent in range(first_agent, first_agent + count)
+            for agent in agents
         ]
     made = {each: _aer_device(config, ansatz, each, node_rank) for each in dict.fromkeys(settings)}
     return [made[each] for each in settings]

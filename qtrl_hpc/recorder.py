@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint, save_newest
 from qtrl_hpc.metrics import MetricsFile, ProgressDisplay, recent_reward
 from qtrl_hpc.run_directory import METRICS, RunDirectory
+from qtrl_hpc.status import Status
 
 RECENT_UPDATES = 100
 
@@ -32,14 +33,16 @@ class Recorder:
         directory: held by this run.
         start: updates already done.
         total: updates in all.
+        status: says how the run stands, in a file.
     """
 
     directory: RunDirectory
     start: int
     total: int
+    status: Status
 
     def __post_init__(self) -> None:
-        self._metrics = MetricsFile(self.directory.path / METRICS, keep_until=self.start)
+        self.cut_back(self.start)
         self._display = ProgressDisplay(self.start, self.total)
 
     def __enter__(self) -> "Recorder":
@@ -51,6 +54,10 @@ class Recorder:
     ) -> None:
         self._display.__exit__(kind, error, trace)
 
+    def cut_back(self, update: int) -> None:
+        """Forget what was noted of later updates: they are made again."""
+        self._metrics = MetricsFile(self.directory.path / METRICS, keep_until=update)
+
     def update(self, row: dict[str, Any]) -> None:
         """Write one update's metrics and show it."""
         self._metrics.write(row)
@@ -60,9 +67,12 @@ class Recorder:
         """Write the newest checkpoint, the metrics up to it first."""
         self._metrics.sync()
         save_newest(checkpoint, self.directory.path)
+        self.status.update = checkpoint.state.update
+        self.status.write("running")
 
-    def summary(self, update: int, resume_command: str | None) -> str:
-        """Return what was done, where the files are, and the next command."""
+    def end(self, update: int, resume_command: str | None, why: str | None) -> str:
+        """Note the end of the run; return what was done, where the files are, and the next command."""
+        self.status.write("stopped" if resume_command else "done", why if resume_command else None)
         path: Path = self.directory.path
         reward, recent = recent_reward(path / METRICS, RECENT_UPDATES)
         earned = "-, no episode ended in them" if reward is None else f"{reward:.3f}"

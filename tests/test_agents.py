@@ -155,7 +155,7 @@ def test_running_episodes_restore_agents_on_other_ranks():
     running.check(4, spec)
     halves = [minigrid(2, first_agent, steps_per_update=7)[0] for first_agent in (0, 2)]
     for half in halves:
-        half.resume(running)
+        half.resume(running.of(half.numbers))
     for update in range(9, 14):
         expected = whole.play(theta, update)
         found = halves[0].play(theta, update) + halves[1].play(theta, update)

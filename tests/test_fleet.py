@@ -256,9 +256,9 @@ def moody(monkeypatch):
     original = fleet_factory._devices
 
     def make(fails, **values):
-        def devices(config, ansatz, node_rank, first_agent, num_agents):
-            made = original(config, ansatz, node_rank, first_agent, num_agents)
-            return [Moody(each, fails.get(agent, ())) for agent, each in enumerate(made, first_agent)]
+        def devices(config, ansatz, node_rank, agents, num_agents):
+            made = original(config, ansatz, node_rank, agents, num_agents)
+            return [Moody(each, fails.get(agent, ())) for agent, each in zip(agents, made, strict=True)]
 
         monkeypatch.setattr(fleet_factory, "_devices", devices)
         return values
@@ -325,7 +325,8 @@ def together(ranks, agents, d_theta, stopwatches, **values):
             return total
 
         config = replace(CONFIG, agents_per_rank=agents, gradient="parameter-shift", share_circuits=True, **values)
-        one = make_fleet(config, SPEC, stopwatches[rank], first_agent=rank * agents, num_agents=ranks * agents, add=add)
+        own = list(range(rank * agents, (rank + 1) * agents))
+        one = make_fleet(config, SPEC, stopwatches[rank], agents=own, num_agents=ranks * agents, add=add)
         thetas = one(THETA, 0)
         own = [
             None if theta is None else row

@@ -401,7 +401,7 @@ def test_training_agrees_with_the_kernels_and_resumes(tmp_path, device):
 
 def test_training_without_the_torch_path_does_not_import_torch():
     program = (
-        "import sys, qtrl_hpc.train as t, qtrl_hpc.config as c, qtrl_hpc.factory as f\n"
+        "import sys, qtrl_hpc.updates as t, qtrl_hpc.config as c, qtrl_hpc.factory as f\n"
         "from qtrl_hpc.environment import make_environment, policy_spec\n"
         "config = c.Config(env_id='CartPole-v1', num_actions=2, qpu='statevector')\n"
         "spec = policy_spec(make_environment(config.env_id), config, config)\n"

@@ -22,11 +22,12 @@ from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.errors import EXIT_DONE, TrainingError
 from qtrl_hpc.factory import make_generator
+from qtrl_hpc.fleet import OneForAll
 from qtrl_hpc.generator import ClassicalGenerator, Generator, Theta
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch
-from qtrl_hpc.train import initial_state, run_updates
+from qtrl_hpc.updates import Run, initial_state, run_updates
 
 BLOCKS = 20
 
@@ -74,9 +75,8 @@ def time_blocks(world: World, flags: list[str], stop: StopRequest) -> list[tuple
         for side, generator in enumerate(generators):
             world.barrier()
             start = time.perf_counter()
-            states[side] = run_updates(
-                world, block, spec, generator, agents[side], states[side], stop, Stopwatch(), recorder=None
-            )
+            run = Run(world, block, spec, OneForAll(generator), agents[side], stop, Stopwatch())
+            states[side] = run_updates(run, states[side])
             taken.append(time.perf_counter() - start)
         if states[0].baseline != states[1].baseline:  # its means are of all returns of all episodes so far
             raise TrainingError(f"update {end}: the replayed run has played other episodes")

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from qtrl_hpc import updates
 from qtrl_hpc.agents import Agents
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.config import Config
@@ -18,12 +19,12 @@ from qtrl_hpc.distributed import World
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.errors import TrainingError
 from qtrl_hpc.factory import make_generator
+from qtrl_hpc.fleet import OneForAll
 from qtrl_hpc.metrics import SECONDS_BETWEEN_LINES, clock, terminal
 from qtrl_hpc.reproduce.rewards import BLOCK, Rewards, Run, made_by, save_run
 from qtrl_hpc.reproduce.variants import Variant
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch
-from qtrl_hpc.train import initial_state, run_updates
 
 
 class Task(NamedTuple):
@@ -117,10 +118,11 @@ def run_one(world: World, config: Config, stop: StopRequest, say: Callable[[int]
     spec = policy_spec(environments[0], config, config)
     generator = make_generator(config, spec, stopwatch)
     agents = Agents(config, spec, environments, first_agent=0)
-    state = initial_state(generator, config)
+    state = updates.initial_state(generator, config)
     log = RewardLog(say)
+    own = updates.Run(world, config, spec, OneForAll(generator), agents, stop, stopwatch, log)
     with np.errstate(over="ignore", invalid="ignore"):
-        state = run_updates(world, config, spec, generator, agents, state, stop, stopwatch, log)
+        state = updates.run_updates(own, state)
     for env in environments:
         env.close()
     return log.run() if state.update == config.updates else None

@@ -16,7 +16,7 @@ from qtrl_hpc.reproduce import paper
 from qtrl_hpc.reproduce.rewards import Rewards, Run
 from qtrl_hpc.reproduce.statistics import ROUNDING, WINDOW, Estimate, estimate, iqm, rounds_until, speed_up
 from qtrl_hpc.reproduce.variants import Ablation, Claim, Variant
-from qtrl_hpc.train import initial_state
+from qtrl_hpc.updates import initial_state
 
 LAST = 500
 """Rounds over which Table I averages, beside the last ``WINDOW``."""

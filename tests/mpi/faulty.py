@@ -40,14 +40,14 @@ class Faulty(gymnasium.Wrapper):
 
 def _drift():
     """From now on this rank's optimiser takes another step than the others'."""
-    train = sys.modules["__main__"]
-    ascend = train.ascend
+    updates = sys.modules["qtrl_hpc.updates"]
+    ascend = updates.ascend
 
     def other(vector, *rest):
         following, state = ascend(vector, *rest)
         return following + 1e-15, state
 
-    train.ascend = other
+    updates.ascend = other
 
 
 gymnasium.register("Faulty-v0", Faulty)

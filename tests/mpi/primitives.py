@@ -34,8 +34,8 @@ def check(world, text):
         [[[1.0, 1.0], [1e16, 2.0]], [[1.0, 3.0], [-1e16, 4.0]], [[0.0, 5.0]] * 2, [[0.0, 6.0]] * 2][world.rank]
     )
     kept = rows.copy()
-    assert world.sum(rows, ordered=True).tolist() == [0.0, 32.0]
-    assert world.sum(rows, ordered=False)[1] == 32.0
+    assert world.sum(rows, places=[2 * world.rank, 2 * world.rank + 1], count=8).tolist() == [0.0, 32.0]
+    assert world.sum(rows, places=None, count=8)[1] == 32.0
     assert (rows == kept).all()
 
     assert world.agree(lambda: world.rank) == world.rank

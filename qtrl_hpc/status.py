@@ -1,0 +1,74 @@
+"""``status.json``: how a run stands or has ended, for scripts and people; an exit code may get lost on the way."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from qtrl_hpc import files
+
+STATUS = "status.json"
+State = Literal["running", "done", "stopped", "failed"]
+
+
+@dataclass
+class Status:
+    """Write ``status.json``; of a run that was killed it says ``running`` for ever.
+
+    Args:
+        folder: the run's directory.
+        updates: of the run in all.
+        agents: N, all agents of the run.
+    """
+
+    folder: Path
+    updates: int
+    agents: int
+    update: int = 0
+    """Updates that the newest checkpoint holds."""
+    left: list[dict[str, Any]] = field(default_factory=list)
+    """Who died in this run and since which update, where the others went on."""
+
+    def __post_init__(self) -> None:
+        self._started = _now()
+
+    def write(self, state: State, why: str | None = None) -> None:
+        """Replace the file.
+
+        Args:
+            state: running; done: all updates are made; stopped: go on with ``--resume``; failed: something is wrong.
+            why: a run stopped or failed, in one line.
+        """
+        values = {
+            "state": state,
+            "why": why,
+            "update": self.update,
+            "updates": self.updates,
+            "agents": self.agents,
+            "left": self.left,
+            "started": self._started,
+            "changed": _now(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        files.replace(self.folder / STATUS, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def say_failed(folder: Path, why: str) -> None:
+    """Note in a run's ``status.json`` that it failed, on whichever rank that is; the rest stays as it was.
+
+    A run fails of one thing, and a full disk must not hide it: what cannot be written is let go.
+    """
+    try:
+        values = json.loads((folder / STATUS).read_text())
+        values.update(state="failed", why=why, changed=_now())
+        files.replace(folder / STATUS, (json.dumps(values, indent=1) + "\n").encode())
+    except (OSError, ValueError):
+        return
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
