@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from qtrl_hpc.errors import UserError
+from qtrl_hpc.errors import UserError, shown
 from qtrl_hpc.noise import noise_settings
 
 QPU_NAMES = ("aer", "statevector", "torch")
@@ -17,7 +17,7 @@ GRADIENTS = ("adjoint", "parameter-shift", "spsa", "surrogate")
 
 
 def _refuse(name: str, got: object, expected: str) -> None:
-    raise ValueError(f"--{name.replace('_', '-')}: got {got!r}, expected {expected}")
+    raise ValueError(f"--{name.replace('_', '-')}: got {shown(got)}, expected {expected}")
 
 
 class _Checked:

@@ -15,6 +15,12 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def shown(value: object, most: int = 100) -> str:
+    """Return what a person reads of a value in a message: its ``repr``, not all of it if it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on, as every rank knows: a gradient is not finite, or replicas differ. Exit code 1."""
 

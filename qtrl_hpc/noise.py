@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from qtrl_hpc import yaml_text
+from qtrl_hpc.errors import shown
 
 FAKE = "fake:"
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -56,15 +57,15 @@ class NoiseSettings:
         error = self.readout_error
         pair = list(error) if isinstance(error, list | tuple) else [error, error]
         if len(pair) != 2:
-            raise ValueError(f"readout_error: got {error!r}, expected a number, or a list of two")
+            raise ValueError(f"readout_error: got {shown(error)}, expected a number, or a list of two")
         for value in pair:
             _check("readout_error", value, 0.0, 1.0)
         object.__setattr__(self, "readout_error", (float(pair[0]), float(pair[1])))
         if self.fake is not None:
             if not isinstance(self.fake, str) or not self.fake:
-                raise ValueError(f"fake: got {self.fake!r}, expected the name of a fake back end of Qiskit's")
+                raise ValueError(f"fake: got {shown(self.fake)}, expected the name of a fake back end of Qiskit's")
             if self.to_dict().keys() != {"fake"}:
-                raise ValueError(f"fake: got {self.fake!r} beside other numbers, expected it alone")
+                raise ValueError(f"fake: got {shown(self.fake)} beside other numbers, expected it alone")
 
     @property
     def readout(self) -> tuple[float, float]:
@@ -144,10 +145,10 @@ def _read(text: object) -> list[NoiseSettings] | NoiseSettings:
     if isinstance(text, list):
         read = [_read(each) for each in text]
         if not read or any(isinstance(each, list) for each in read):
-            raise ValueError(f"got {text!r}, expected a list with the settings of each agent")
+            raise ValueError(f"got {shown(text)}, expected a list with the settings of each agent")
         return read  # type: ignore[return-value]
     if not isinstance(text, str) or not text:
-        raise ValueError(f"got {text!r}, expected fake:NAME or a YAML file")
+        raise ValueError(f"got {shown(text)}, expected fake:NAME or a YAML file")
     if text.startswith(FAKE):
         return _settings({"fake": text.removeprefix(FAKE)})
     if text[0] in "{[":
@@ -155,9 +156,9 @@ def _read(text: object) -> list[NoiseSettings] | NoiseSettings:
     try:
         written = yaml_text.read(Path(text))
     except OSError:
-        raise ValueError(f"got {text!r}, expected fake:NAME or a YAML file that can be read") from None
+        raise ValueError(f"got {shown(text)}, expected fake:NAME or a YAML file that can be read") from None
     except ValueError as error:
-        raise ValueError(f"got {text!r}, expected fake:NAME or a YAML file that can be read ({error})") from None
+        raise ValueError(f"got {shown(text)}, expected fake:NAME or a YAML file that can be read ({error})") from None
     try:
         found = _yaml(written, text)
         if not isinstance(found, dict | list):
@@ -171,7 +172,7 @@ def _yaml(text: str, name: str) -> object:
     try:
         return yaml_text.load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"got {name!r}, which is not YAML ({' '.join(str(error).split())})") from None
+        raise ValueError(f"got {shown(name)}, which is not YAML ({' '.join(str(error).split())})") from None
 
 
 def _settings(values: object) -> NoiseSettings:
@@ -180,7 +181,7 @@ def _settings(values: object) -> NoiseSettings:
         raise ValueError(f"got {values!r}, expected lines KEY: VALUE")
     for name in values:
         if name not in names:
-            raise ValueError(f"got the key {name!r}, expected some of {', '.join(names)}")
+            raise ValueError(f"got the key {shown(name)}, expected some of {', '.join(names)}")
     numbers: dict[str, Any] = {name: _number(value) for name, value in values.items()}
     return NoiseSettings(**numbers)
 
@@ -205,4 +206,4 @@ def _check(name: str, value: object, low: float, high: float = math.inf, *, abov
         bounds = f"{'above' if above else 'of at least'} {low:g}" + (
             f" and at most {high:g}" if high < math.inf else ""
         )
-        raise ValueError(f"{name}: got {value!r}, expected a number {bounds}")
+        raise ValueError(f"{name}: got {shown(value)}, expected a number {bounds}")

@@ -54,6 +54,8 @@ def load(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:  # !!bool x, !!timestamp x
+        raise ValueError(f"got YAML with a value that is not what its tag says ({type(error).__name__})") from None
     finally:
         loader.dispose()
 
