@@ -247,7 +247,8 @@ def _our_words(message: str) -> str:
     if not found or found[1] not in (hints := get_type_hints(Config)):
         return message
     got = re.search(r"(?:Got|Given) value: (\S*)", message)
-    return f"--{found[1].replace('_', '-')}: got {got[1] if got else repr('')}, expected {_in_words(hints[found[1]])}"
+    value = got[1][:100] if got else repr("")
+    return f"--{found[1].replace('_', '-')}: got {value}, expected {_in_words(hints[found[1]])}"
 
 
 def _in_words(hint: Any) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from soak.faults import FAULTS, Ground, Outcome, table, try_fault
+from soak.faults import FAULTS, UPDATES, Ground, Outcome, table, try_fault
 from soak.files import Tally, run_batch
 
 # A case of "kills" is up to twelve kills, one of "files" so many files.
@@ -41,6 +41,7 @@ def main():
     ground, outcomes, tally = Ground(folder), [], Tally()
     began, number = time.monotonic(), options.number or 0
     print(f"{datetime.now():%Y-%m-%d %H:%M} soak of {options.minutes:g} minutes, seed {options.seed}, in {folder}")
+    ground.whole(2, UPDATES)  # kernels are compiled now, not while a fault is timed
     while options.number is None or number == options.number:
         if options.number is None and time.monotonic() - began > 60.0 * options.minutes:
             break
