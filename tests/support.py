@@ -33,6 +33,7 @@ class Job:
     directory: Path
     ranks: int | None = None
     environ: dict[str, str] = field(default_factory=dict)
+    launcher: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         self._mark = uuid.uuid4().hex
@@ -42,7 +43,9 @@ class Job:
         paths = [REPOSITORY, REPOSITORY / "tests", REPOSITORY / "tests" / "mpi", environ.get("PYTHONPATH", "")]
         environ |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), MARK: self._mark, **self.environ}
         launcher = (
-            [] if self.ranks is None else [_mpirun(), *["--oversubscribe", "--bind-to", "none", "-n"], str(self.ranks)]
+            []
+            if self.ranks is None
+            else [_mpirun(), *self.launcher, "--oversubscribe", "--bind-to", "none", "-n", str(self.ranks)]
         )
         self._texts = [self.directory / f".{self._mark}.{name}" for name in ("out", "err")]
         with self._texts[0].open("wb") as out, self._texts[1].open("wb") as err:
@@ -136,9 +139,10 @@ def train(run_dir, *flags, ranks=None, code=0, environ=None):
     return job
 
 
-def start(run_dir, *flags, ranks=None, environ=None):
-    """Start the command."""
-    return Job([*TRAIN, *map(str, flags), f"--run-dir={run_dir}"], run_dir.parent, ranks, environ or {})
+def start(run_dir, *flags, ranks=None, environ=None, launcher=()):
+    """Start the command; ``launcher`` are further flags of mpirun."""
+    command = [*TRAIN, *map(str, flags), f"--run-dir={run_dir}"]
+    return Job(command, run_dir.parent, ranks, environ or {}, list(launcher))
 
 
 def result(run_dir):

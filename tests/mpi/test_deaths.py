@@ -1,0 +1,107 @@
+"""Ranks that die under a fault-tolerant mpirun: the others go on, to the same bits if they take its agents over."""
+
+import json
+import signal
+
+import pytest
+from support import QUICK, metrics, result, start, train, updates_done
+
+from qtrl_hpc.checkpoint import Checkpoint
+
+pytestmark = pytest.mark.mpi
+
+TOLERANT = ["--with-ft", "ulfm"]
+GO_ON = [*QUICK, "--reduction=ordered", "--checkpoint-every=7", "--on-agent-failure=continue"]
+
+
+def killed(run_dir, *flags, ranks, victims, environ=None):
+    """Train, and kill ranks one after another once the others have come on since the last."""
+    job = start(run_dir, *flags, ranks=ranks, launcher=TOLERANT, environ=environ)
+    for victim in victims:
+        before = updates_done(run_dir)
+        job.wait_until(lambda before=before: updates_done(run_dir) > before + 2, "updates")
+        job.send(signal.SIGKILL, victim)
+        job.wait_until(lambda victim=victim: f"rank {victim} died" in job.err, "the others' notice")
+    assert job.wait() == 0, job.err
+    assert job.processes() == []
+    return job
+
+
+def status(run_dir):
+    return json.loads((run_dir / "status.json").read_text())
+
+
+@pytest.mark.parametrize("mode", [[], ["--steps-per-update=16"]])
+def test_run_goes_on_without_ranks_that_die(tmp_path, mode):
+    run_dir = tmp_path / "run"
+    flags = [*GO_ON, *mode, "--updates=200"]
+    job = killed(run_dir, *flags, ranks=4, victims=[2, 0])  # rank 0 writes the files, so another takes them over
+    assert "3 of 4 ranks go on, their agents are no more" in job.err
+    ended = status(run_dir)
+    assert (ended["state"], ended["update"], ended["agents"]) == ("done", 200, 4)
+    assert [(each["rank"], each["agents"]) for each in ended["left"]] == [(2, [2]), (0, [0])]
+    rows = metrics(run_dir)
+    assert [row["update"] for row in rows] == list(range(1, 201))
+    assert {row["ranks"] for row in rows} == {4, 3, 2}
+    assert [row["left"] for row in rows if row["left"]] == [[2], [0]]
+    assert [each["update"] + 1 for each in ended["left"]] == [row["update"] for row in rows if row["left"]]
+    checkpoint = Checkpoint.load(run_dir / "checkpoint.h5")
+    assert (checkpoint.num_agents, checkpoint.world_size) == (4, 2)
+    train(run_dir, "--resume", "--updates=203", "--on-agent-failure=abort", ranks=4)  # all agents are back
+
+
+def test_agents_that_are_taken_over_play_on_as_if_nothing_had_been(tmp_path):
+    run_dir, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
+    flags = [*QUICK, "--reduction=ordered", "--updates=150", "--checkpoint-every=7"]
+    killed(run_dir, *flags, "--on-agent-failure=continue", "--adopt", ranks=4, victims=[3, 0])
+    train(undisturbed, *flags, "--agents-per-rank=4")
+    *numbers, rows = result(run_dir)
+    *expected, expected_rows = result(undisturbed)
+    assert numbers == expected
+    assert [row["reward_mean"] for row in rows] == [row["reward_mean"] for row in expected_rows]
+
+
+def test_rank_that_hangs_is_ended_and_the_others_go_on(tmp_path):
+    run_dir = tmp_path / "run"
+    flags = [*GO_ON, "--updates=300", "--progress-timeout=12"]
+    job = start(run_dir, *flags, ranks=3, launcher=TOLERANT)
+    job.wait_until(lambda: updates_done(run_dir) > 2, "updates")
+    job.send(signal.SIGSTOP, 1)
+    job.wait_until(lambda: "rank 1 died" in job.err, "the others' notice")
+    assert "no progress: rank 1 does not answer" in job.err
+    assert job.wait() == 0
+    assert job.processes() == []
+    assert status(run_dir)["state"] == "done"
+
+
+def test_rank_that_raises_leaves_alone(tmp_path):
+    run_dir = tmp_path / "run"
+    flags = [*GO_ON, "--env-id=faulty:Faulty-v0", "--updates=60"]
+    job = start(run_dir, *flags, ranks=3, launcher=TOLERANT, environ={"QTRL_TEST_FAULT": "raise 1 20"})
+    assert job.wait() == 0
+    assert job.err.count("RuntimeError: the pole broke") == 1
+    assert "rank 1 of 3 failed:" in job.err
+    ended = status(run_dir)
+    assert (ended["state"], [each["rank"] for each in ended["left"]]) == ("done", [1])
+
+
+def test_too_few_that_are_left_stop_with_a_checkpoint(tmp_path):
+    run_dir = tmp_path / "run"
+    job = start(run_dir, *GO_ON, "--updates=100000", "--quorum=0.7", ranks=3, launcher=TOLERANT)
+    job.wait_until(lambda: updates_done(run_dir) > 2, "updates")
+    job.send(signal.SIGKILL, 2)
+    job.wait()
+    ended = status(run_dir)
+    assert ended["state"] == "stopped"
+    assert "was delivered by 2 of 3 agents" in ended["why"]
+    assert "rank 2: died" in ended["why"]
+    assert Checkpoint.load(run_dir / "checkpoint.h5").state.update == ended["update"]
+
+
+def test_without_a_fault_tolerant_launch_it_is_refused(tmp_path):
+    run_dir = tmp_path / "run"
+    [error] = train(run_dir, *GO_ON, ranks=2, code=2).errors
+    assert "--on-agent-failure: got 'continue', expected a launch by mpirun --with-ft ulfm" in error
+    assert not run_dir.exists()
+    [error] = train(run_dir, *QUICK, "--adopt", code=2).errors
+    assert "--adopt: got True, expected false without --on-agent-failure continue" in error

@@ -1,0 +1,47 @@
+"""Who plays which agents after ranks have died, and what it takes to go on without them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtrl_hpc.distributed import missing_for_tolerance
+from qtrl_hpc.survival import agents_of
+
+OPEN_MPI = "Open MPI v5.0.11, package: Open MPI root@host Distribution, ident: 5.0.11"
+ENABLED = {"OMPI_MCA_mpi_ft_enable": "1"}
+
+
+def test_agents_of_the_dead_are_no_more_or_shared_out():
+    assert agents_of([0, 2, 3], 2, 4, adopt=False) == {0: [0, 1], 2: [4, 5], 3: [6, 7]}
+    assert agents_of([1, 3], 2, 4, adopt=True) == {1: [2, 3, 0, 4], 3: [6, 7, 1, 5]}
+
+
+@given(st.sets(st.integers(0, 9), min_size=1), st.integers(1, 3))
+def test_adopted_every_agent_has_one_rank(members, agents_per_rank):
+    shares = agents_of(sorted(members), agents_per_rank, 10, adopt=True)
+    assert sorted(agent for share in shares.values() for agent in share) == list(range(10 * agents_per_rank))
+    sizes = [len(share) for share in shares.values()]
+    assert max(sizes) - min(sizes) <= 1
+    for rank in members:
+        assert shares[rank][:agents_per_rank] == list(range(rank * agents_per_rank, (rank + 1) * agents_per_rank))
+
+
+@pytest.mark.parametrize(
+    ("library", "hosts", "environ", "words"),
+    [
+        (OPEN_MPI, 1, ENABLED, ""),
+        (OPEN_MPI, 2, {**ENABLED, "OMPI_MCA_coll": "^han"}, ""),
+        (OPEN_MPI, 2, {**ENABLED, "OMPI_MCA_coll": "^hcoll,han"}, ""),
+        (OPEN_MPI, 2, {**ENABLED, "OMPI_MCA_coll": "basic,libnbc,ftagree"}, ""),
+        (OPEN_MPI, 2, ENABLED, "--mca coll ^han"),
+        (OPEN_MPI, 2, {**ENABLED, "OMPI_MCA_coll": "han,basic"}, "--mca coll ^han"),
+        (OPEN_MPI, 1, {}, "mpirun --with-ft ulfm"),
+        (OPEN_MPI, 1, {"OMPI_MCA_mpi_ft_enable": "0"}, "mpirun --with-ft ulfm"),
+        ("Open MPI v4.1.4, package: Debian", 1, ENABLED, "expected Open MPI 5 or newer"),
+        ("MPICH Version:      4.3.0", 1, ENABLED, "not MPICH Version:"),
+    ],
+)
+def test_what_is_missing_is_said_with_what_to_do(library, hosts, environ, words):
+    found = missing_for_tolerance(library, hosts, environ)
+    assert (found == "") == (words == "")
+    assert words in found
