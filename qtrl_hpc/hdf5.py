@@ -217,6 +217,4 @@ def _attribute(file: h5py.File, name: str) -> bytes | int:
         return int(file.attrs[name])
     if kind.get_type().is_variable_str():
         raise ValueError(f"attribute {name} is text of variable length")
-    if kind.get_type().get_size() > 2**16:
-        raise ValueError(f"attribute {name} is longer than a header can hold")
     return bytes(file.attrs[name])

@@ -24,6 +24,7 @@ from qtrl_hpc.run_directory import METRICS
 
 LIMIT = 10.0
 PATIENCE = 10.0  # --progress-timeout of runs that are to hang
+START_UP = 30.0  # of Python and its libraries, on a busy machine
 UPDATES, MANY_UPDATES = 60, 100_000
 KILLS = 16  # of one run
 support.TIME_LIMIT = 600.0  # a machine may be busy; how long a fault takes is measured
@@ -144,7 +145,9 @@ def kills(rng, ground, folder, number):
         if struck is None:
             job.wait()
             break
-        over(job, struck, outcome)
+        # A rank that has not come to MPI yet notices there that its launcher is gone.
+        early = rank is None and where == "in start-up"
+        over(job, struck, outcome, START_UP + LIMIT if early else LIMIT)
         if rank is not None:
             expect(outcome, job, rf"rank {rank}\b", r"signal 9|[Kk]illed")
         if checkpoints(run_dir):
