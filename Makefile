@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install train test test-cluster lint bench
+.PHONY: help install train test test-cluster soak lint bench
 
 help:  ## list these
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -20,6 +20,12 @@ test: install  ## run the tests
 test-cluster: export PATH := $(CURDIR)/$(BIN):$(PATH)
 test-cluster: install  ## run jobs/ under a real Slurm of four nodes (installed by root), and over two hosts, all here
 	$(BIN)/pytest tests/cluster
+
+# MINUTES=30 SEED=1 ONLY=kills,files; NUMBER=17 repeats one case of a seed (docs/reliability.md)
+soak: export PATH := $(CURDIR)/$(BIN):$(PATH)
+soak: export PYTHONPATH := $(CURDIR):$(CURDIR)/tests:$(CURDIR)/tests/mpi
+soak: install  ## try faults and damaged files, drawn at random, for MINUTES
+	@. jobs/env.sh && $(BIN)/python -m soak --minutes $(or $(MINUTES),2) --seed $(or $(SEED),0) $(if $(ONLY),--only $(ONLY)) $(if $(NUMBER),--number $(NUMBER))
 
 lint: install  ## check style, format, types and imports
 	$(BIN)/ruff check

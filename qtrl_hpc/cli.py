@@ -14,7 +14,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
 
-from qtrl_hpc import strict_yaml
+from qtrl_hpc import yaml_text
 from qtrl_hpc.config import TOPICS, Config
 from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError, one_line
 from qtrl_hpc.launcher import launched_rank
@@ -172,7 +172,7 @@ def _config_parser(defaults: Config | None = None) -> Any:
 def _file_values(path: Path) -> dict[str, Any]:
     """Return the values that a YAML file sets, each checked, so that a refusal can name the file."""
     try:
-        written = strict_yaml.load(path.read_text())
+        written = yaml_text.load(yaml_text.read(path))
         if not isinstance(written, dict):
             raise UserError("expected a YAML file of lines KEY: VALUE")
         _refuse_unnamed(written)
@@ -194,6 +194,8 @@ def _refuse_unnamed(written: dict[str, Any]) -> None:
     """Refuse what jsonargparse would without naming the key: no value where null is none of its values, no boolean."""
     hints = get_type_hints(Config)
     for name, value in written.items():
+        if name not in hints:  # also what means something to jsonargparse: config would name a further file
+            raise UserError(f"got the key {str(name)[:80]!r}, expected names of flags, as in learning_rate")
         empty = value is None and name in hints and type(None) not in get_args(hints[name])
         if empty or (hints.get(name) is bool and not isinstance(value, bool)):
             raise UserError(f"--{name.replace('_', '-')}: got {value}, expected {_in_words(hints[name])}")
@@ -252,7 +254,8 @@ def _our_words(message: str) -> str:
     if not found or found[1] not in (hints := get_type_hints(Config)):
         return message
     got = re.search(r"(?:Got|Given) value: (\S*)", message)
-    return f"--{found[1].replace('_', '-')}: got {got[1] if got else repr('')}, expected {_in_words(hints[found[1]])}"
+    value = got[1][:100] if got else repr("")
+    return f"--{found[1].replace('_', '-')}: got {value}, expected {_in_words(hints[found[1]])}"
 
 
 def _in_words(hint: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from qtrl_hpc.errors import UserError
+from qtrl_hpc.errors import UserError, shown
 from qtrl_hpc.noise import noise_settings
 
 QPU_NAMES = ("aer", "statevector", "torch")
@@ -19,7 +19,7 @@ GRADIENTS = ("adjoint", "parameter-shift", "spsa", "surrogate")
 
 
 def _refuse(name: str, got: object, expected: str) -> None:
-    raise ValueError(f"--{name.replace('_', '-')}: got {got!r}, expected {expected}")
+    raise ValueError(f"--{name.replace('_', '-')}: got {shown(got)}, expected {expected}")
 
 
 class _Checked:
@@ -204,9 +204,9 @@ class MeasurementConfig(_Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.shots is not None:
-            self._positive_int("shots")
-            if self.shots > MOST_SHOTS:
+            if isinstance(self.shots, int) and self.shots > MOST_SHOTS:
                 _refuse("shots", self.shots, f"at most {MOST_SHOTS}")
+            self._positive_int("shots")
         if self.noise is not None:
             try:
                 noise_settings(self.noise)
@@ -440,9 +440,11 @@ def _halved(value: float, half_life: float | None, update: int) -> float:
 
 
 def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Return whether a value is a whole number of 64 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_number(value: object) -> bool:
     """Return whether a value is a number that float64 can hold; NaN and infinity are."""
-    return isinstance(value, float) or (_is_int(value) and abs(int(value)) < 2**1023)  # type: ignore[call-overload]
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, float) or (is_int and abs(int(value)) < 2**1023)  # type: ignore[call-overload]

@@ -11,8 +11,15 @@ class UserError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says, without its line breaks."""
-    return " ".join(str(error).split())
+    """Return what an error says, without its line breaks, nor what a terminal would act upon."""
+    text = " ".join(str(error).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def shown(value: object, most: int = 100) -> str:
+    """Return what a person reads of a value in a message: its ``repr``, not all of it if it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 class TrainingError(RuntimeError):

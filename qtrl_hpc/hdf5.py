@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from qtrl_hpc import files
 from qtrl_hpc.errors import UserError, one_line
+from qtrl_hpc.hdf5_headers import check_headers
 
 Attributes = dict[str, str | int]
 Datasets = dict[str, NDArray[np.float64]]
 
 # HDF5 1.10's format: its checksums cover the metadata as well.
-_LIBVER = ("v110", "v110")
+_LIBVER = (h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
 _MOST_LINKS = 100
 _MOST_LINKS_COMPRESSED = 10_000
 _MOST_COMPRESSION = 1032  # what deflate can reach
+_LONGEST_TEXT = 60_000  # in one attribute: HDF5 puts what has 64 KiB and more elsewhere than in the header
+_MOST_ATTRIBUTES = 1000
 
 
 class DamagedError(UserError):
@@ -50,14 +53,16 @@ def write(
     """
     filters = {"compression": "gzip", "compression_opts": 9} if compressed else {}
     attributes = {**attributes, "format": format, "format_version": format_version}
-    memory = io.BytesIO()
-    with h5py.File(memory, "w", libver=_LIBVER) as file:
+    image = _empty_image_file()
+    with h5py.File(image) as file:
         for name, values in datasets.items():
             file.create_dataset(name, data=np.ascontiguousarray(values, np.float64), **filters)
-        for name, value in attributes.items():
-            file.attrs[name] = _stored(value)
-        file.attrs["digest"] = _stored(content_digest(attributes, datasets))
-    files.replace(path, memory.getvalue())
+        for name, value in {**attributes, "digest": content_digest(attributes, datasets)}.items():
+            for piece, part in _pieces(name, value):
+                file.attrs[piece] = part
+        file.flush()
+        content = image.get_file_image()
+    files.replace(path, content)
 
 
 def read(path: Path, *, format: str, format_version: int, compressed: bool = False) -> tuple[Attributes, Datasets]:
@@ -74,12 +79,16 @@ def read(path: Path, *, format: str, format_version: int, compressed: bool = Fal
         UserError: it is missing or cannot be read, of another kind, or of a newer version.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no regular file, expected a {format} file")
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}), expected a {format} file") from error
     try:
+        if not compressed:
+            check_headers(content)
         with h5py.File(io.BytesIO(content), "r") as file:
-            attributes = {name: _attribute(file, name) for name in file.attrs}
+            attributes = _attributes(file)
             _check_kind(path, attributes, format, format_version)
             digest = attributes.pop("digest", None)
             datasets = _datasets(file, len(content), compressed=compressed)
@@ -87,7 +96,9 @@ def read(path: Path, *, format: str, format_version: int, compressed: bool = Fal
         raise
     except Exception as error:  # h5py raises almost anything on a damaged file
         reason = one_line(error)[:200]
-        raise DamagedError(f"{path}: is damaged or no HDF5 file, expected a {format} file ({reason})") from error
+        raise DamagedError(
+            f"{path}: is damaged or no HDF5 file as we write them, expected a {format} file ({reason})"
+        ) from error
     if digest != content_digest(attributes, datasets):
         raise DamagedError(f"{path}: is damaged: its contents do not have the digest that it was written with")
     return {name: value for name, value in attributes.items() if name not in ("format", "format_version")}, datasets
@@ -104,7 +115,7 @@ def content_digest(attributes: Attributes, datasets: Datasets) -> str:
     for name in sorted(datasets):
         values = np.ascontiguousarray(datasets[name], "<f8")
         digest.update(f"{name} {'x'.join(map(str, values.shape))}\n".encode())
-        digest.update(values.tobytes())
+        digest.update(values.reshape(-1).data)
     return digest.hexdigest()
 
 
@@ -153,18 +164,52 @@ def _datasets(file: h5py.File, file_size: int, *, compressed: bool) -> Datasets:
     return found
 
 
-def _stored(value: str | int) -> np.ndarray | int:
-    """Return text as HDF5's text of fixed length, which stands in the header with its checksum.
+def _empty_image_file() -> h5py.h5f.FileID:
+    """Return a new file in memory whose root keeps all attributes in its header, none in a heap."""
+    access, creation = h5py.h5p.create(h5py.h5p.FILE_ACCESS), h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    access.set_fapl_core(backing_store=False)
+    access.set_libver_bounds(*_LIBVER)
+    creation.set_attr_phase_change(_MOST_ATTRIBUTES, 0)
+    return h5py.h5f.create(b"in memory", h5py.h5f.ACC_TRUNC, creation, access)
 
-    Text of variable length stands in the global heap, which has none: a flipped bit there can make HDF5 loop for ever.
+
+def _pieces(name: str, value: str | int) -> list[tuple[str, np.ndarray | int]]:
+    """Return an attribute as HDF5 stores it: long text in pieces, the further ones as "name~1", "name~2" and so on.
+
+    Text is HDF5's text of fixed length, which stands in the header with its checksum. Text of variable length stands in
+    the global heap, which has none: a flipped bit there can make HDF5 loop for ever.
     """
     if not isinstance(value, str):
-        return int(value)
+        return [(name, int(value))]
     encoded = value.encode()
-    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(1, len(encoded))))
+    parts = [encoded[start : start + _LONGEST_TEXT] for start in range(0, len(encoded), _LONGEST_TEXT)] or [b""]
+    return [
+        (f"{name}~{number}" if number else name, np.array(part, h5py.string_dtype("utf-8", max(1, len(part)))))
+        for number, part in enumerate(parts)
+    ]
 
 
-def _attribute(file: h5py.File, name: str) -> str | int:
+def _attributes(file: h5py.File) -> Attributes:
+    """Return all attributes, the pieces of long ones put together."""
+    if len(file.attrs) > _MOST_ATTRIBUTES:
+        raise ValueError(f"it has more than {_MOST_ATTRIBUTES} attributes")
+    found = {name: _attribute(file, name) for name in file.attrs}
+    joined: Attributes = {}
+    for name, value in found.items():
+        if "~" in name:
+            continue
+        if isinstance(value, int):
+            joined[name] = value
+            continue
+        pieces, number = [value], 1
+        while isinstance(piece := found.get(f"{name}~{number}"), bytes):
+            pieces.append(piece)
+            number += 1
+        joined[name] = b"".join(pieces).decode()
+    return joined
+
+
+def _attribute(file: h5py.File, name: str) -> bytes | int:
     kind = file.attrs.get_id(name)
     if kind.shape != () or kind.get_type().get_class() not in (h5py.h5t.STRING, h5py.h5t.INTEGER):
         raise ValueError(f"attribute {name} is neither text nor a whole number")
@@ -172,4 +217,4 @@ def _attribute(file: h5py.File, name: str) -> str | int:
         return int(file.attrs[name])
     if kind.get_type().is_variable_str():
         raise ValueError(f"attribute {name} is text of variable length")
-    return bytes(file.attrs[name]).decode()
+    return bytes(file.attrs[name])

@@ -31,9 +31,9 @@ class Policy(torch.nn.Module):
         self.spec = spec
         modules: list[torch.nn.Module] = []
         for weight, bias in split_parameters(theta, spec.sizes):
-            linear = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
-            linear.weight.data = torch.from_numpy(weight.copy())
-            linear.bias.data = torch.from_numpy(bias.copy())
+            linear = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64, device="meta")
+            linear.weight = torch.nn.Parameter(torch.from_numpy(weight.copy()))
+            linear.bias = torch.nn.Parameter(torch.from_numpy(bias.copy()))
             modules += [linear, torch.nn.Tanh() if spec.activation == "tanh" else torch.nn.ReLU()]
         self.layers = torch.nn.Sequential(*modules[:-1])
 

@@ -2,14 +2,15 @@
 
 import json
 import re
-import reprlib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from qtrl_hpc import strict_yaml
+from qtrl_hpc import yaml_text
+from qtrl_hpc.errors import one_line, shown
 
 FAKE = "fake:"
 # e^(3z) makes a hundredth of the agents' QPUs a thousand times as good or as bad as what was given.
@@ -63,9 +64,9 @@ class NoiseSettings:
             _check("readout_error", value, 0.0, 1.0)
         if self.fake is not None:
             if not isinstance(self.fake, str) or not self.fake:
-                raise ValueError(f"fake: got {_short(self.fake)}, expected the name of a fake back end of Qiskit's")
+                raise ValueError(f"fake: got {shown(self.fake)}, expected the name of a fake back end of Qiskit's")
             if self.to_dict().keys() != {"fake"}:
-                raise ValueError(f"fake: got {self.fake!r} beside other numbers, expected it alone")
+                raise ValueError(f"fake: got {shown(self.fake)} beside other numbers, expected it alone")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what differs from the defaults, as YAML and JSON hold it."""
@@ -139,19 +140,22 @@ def _read(value: object, folder: Path, *, in_list: bool = False) -> list[NoiseSe
         return _settings(value)
     if isinstance(value, list):
         if in_list or not value:
-            raise ValueError(f"got {_short(value)}, expected a list with the settings of each agent")
+            raise ValueError(f"got {shown(value)}, expected a list with the settings of each agent")
         return [_one(each, folder) for each in value]
     if not isinstance(value, str) or not value:
-        raise ValueError(f"got {_short(value)}, expected fake:NAME or a YAML file")
+        raise ValueError(f"got {shown(value)}, expected fake:NAME or a YAML file")
     if value.startswith(FAKE):
         return _settings({"fake": value.removeprefix(FAKE)})
     if value[0] in "{[":
-        return _read(_yaml(value, _short(value)), folder, in_list=in_list)
+        return _read(_yaml(value, shown(value)), folder, in_list=in_list)
     path = folder / value
     try:
-        written = path.read_text()
-    except (OSError, ValueError):
-        raise ValueError(f"got {_short(str(path))}, expected fake:NAME or a YAML file that can be read") from None
+        written = yaml_text.read(path)
+    except (OSError, ValueError) as error:
+        reason = f" ({error})" if isinstance(error, ValueError) else ""
+        raise ValueError(
+            f"got {shown(str(path))}, expected fake:NAME or a YAML file that can be read{reason}"
+        ) from None
     try:
         found = _yaml(written, "it")
         if not isinstance(found, dict | list):
@@ -169,18 +173,18 @@ def _one(value: object, folder: Path) -> NoiseSettings:
 
 def _yaml(text: str, name: str) -> object:
     try:
-        return strict_yaml.load(text)
-    except ValueError as error:
-        raise ValueError(f"got {name}, which is not YAML as it is expected ({error})") from None
+        return yaml_text.load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"got {name}, which is not YAML as it is expected ({one_line(error)})") from None
 
 
 def _settings(values: object) -> NoiseSettings:
     names = [field.name for field in fields(NoiseSettings)]
     if not isinstance(values, dict):
-        raise ValueError(f"got {_short(values)}, expected lines KEY: VALUE")
+        raise ValueError(f"got {shown(values)}, expected lines KEY: VALUE")
     for name in values:
         if name not in names:
-            raise ValueError(f"got the key {_short(name)}, expected some of {', '.join(names)}")
+            raise ValueError(f"got the key {shown(name)}, expected some of {', '.join(names)}")
     given: dict[str, Any] = {name: _number(value) for name, value in values.items()}
     if "readout_error" in given:
         error = given["readout_error"]
@@ -193,13 +197,6 @@ def _number(value: object) -> object:
     return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
 
 
-def _short(value: object) -> str:
-    """Return a value as text of some length at most; YAML may name itself."""
-    shown = reprlib.Repr()
-    shown.maxstring = shown.maxother = 200
-    return shown.repr(value)
-
-
 def _to_text(settings: list[NoiseSettings] | NoiseSettings) -> str:
     plain = [each.to_dict() for each in settings] if isinstance(settings, list) else settings.to_dict()
     return json.dumps(plain, sort_keys=True)
@@ -207,7 +204,8 @@ def _to_text(settings: list[NoiseSettings] | NoiseSettings) -> str:
 
 def _check(name: str, value: object, low: float, high: float = MOST, *, above: bool = False) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = number and abs(value) < 2**1023  # type: ignore[arg-type]  # else no float64 holds it
     inside = number and (low < value if above else low <= value) and value <= high  # type: ignore[operator]
     if not inside:
         bounds = f"{'above' if above else 'of at least'} {low:g} and at most {high:g}"
-        raise ValueError(f"{name}: got {_short(value)}, expected a number {bounds}")
+        raise ValueError(f"{name}: got {shown(value)}, expected a number {bounds}")

@@ -91,7 +91,7 @@ BAD_FLAGS = [
     (["--noise", "{two_qubit_rate: 0.1"], ["--noise", "not YAML"]),
     (["--noise", "{two_qubit_rate: 0.1, two_qubit_rate: 0.2}"], ["--noise", "'two_qubit_rate' comes twice"]),
     (["--noise", "{two_qubit_rate: 0.1, spread: 1000}"], ["--noise", "spread: got 1000", "at most 3"]),
-    (["--noise", "[&a [*a]]"], ["--noise", "a list with the settings of each agent"]),
+    (["--noise", "[&a [*a]]"], ["--noise", "got an alias (*), expected YAML without"]),
     (["--reduction", "tree"], ["--reduction", "got tree", "allreduce", "ordered"]),
     (["--policy-hidden-sizes", "[0]"], ["--policy-hidden-sizes", "at least 1"]),
     (["--policy-hidden-sizes", "32"], ["--policy-hidden-sizes", "got 32", "expected a list"]),

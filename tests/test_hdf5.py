@@ -88,10 +88,12 @@ def keep_writing(path, start):
 def test_writer_killed_at_any_instant_leaves_the_old_file_or_the_new_one(tmp_path):
     path, last, instants = tmp_path / "file.h5", -1, random.Random(0)
     hdf5.write(path, **KIND, attributes={"number": 0}, datasets={"/a": np.zeros(50_000)})
-    for _ in range(20):
+    for kill in range(200):  # a busy machine may let few of them come to write
+        if kill >= 20 and last > 0:
+            break
         writer = multiprocessing.get_context("fork").Process(target=keep_writing, args=(path, last + 1))
         writer.start()
-        time.sleep(instants.uniform(0.005, 0.05))
+        time.sleep(instants.uniform(0.005, 0.05 * (1 + kill // 20)))
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         attributes, datasets = hdf5.read(path, **KIND)
@@ -117,9 +119,10 @@ def test_another_format_and_no_format_are_refused(path):
     text = refusal(path, format="other", format_version=3)
     assert "qtrl_hpc-test" in text
     assert "expected a other file" in text
-    with h5py.File(path, "w") as file:
-        file["theta"] = np.zeros(3)
-    assert "got an HDF5 file of another kind" in refusal(path)
+    for libver, words in (("v110", "got an HDF5 file of another kind"), ("earliest", "no HDF5 file as we write them")):
+        with h5py.File(path, "w", libver=libver) as file:
+            file["theta"] = np.zeros(3)
+        assert words in refusal(path)
 
 
 def test_newer_version_is_refused_as_such_and_an_older_one_is_read(path):

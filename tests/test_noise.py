@@ -69,12 +69,10 @@ def test_fake_needs_no_file():
         ("just text", ["expected lines KEY: VALUE"]),
         ("3", ["expected lines KEY: VALUE"]),
         ("spread: 1000", ["spread: got 1000", "at least 0 and at most 3"]),
-        (f"t1: {'9' * 400}\none_qubit_time: 1", ["t1: got", "above 0"]),
-        ("readout_error: &a [*a, 0.1]", ["readout_error: got [", "of at least 0 and at most 1"]),
-        ("fake: &a [*a]", ["fake: got [", "the name of a fake back end"]),
+        (f"t1: {'9' * 400}\none_qubit_time: 1", ["a number of 400 characters"]),
+        ("readout_error: &a [*a, 0.1]", ["got an alias (*), expected YAML without"]),
         ("two_qubit_rate: 0.1\ntwo_qubit_rate: 0.2", ["the key 'two_qubit_rate' comes twice"]),
         ("[noise.yaml]", ["a list with the settings of each agent"]),
-        ("&a [*a]", ["a list with the settings of each agent"]),
         ("[" * 2000, ["not YAML"]),
         ("[]", ["a list with the settings of each agent"]),
         ("[[{}]]", ["a list with the settings of each agent"]),
@@ -102,7 +100,7 @@ def test_list_that_names_a_file_with_a_list_is_refused(write):
 def test_list_of_lists_of_lists_is_refused_at_once(write):
     """Each names the one before ten times: written out it would be 10^40 numbers."""
     lines = ["- &a0 [0.1]", *(f"- &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 40))]
-    with pytest.raises(ValueError, match="a list with the settings of each agent"):
+    with pytest.raises(ValueError, match="got an alias"):
         read_noise(write("\n".join(lines)))
 
 

@@ -1,13 +1,16 @@
 """CartPole that goes wrong on one rank at one of its episodes: QTRL_TEST_FAULT="raise 1 3" (what, rank, episode).
 
-Episode 0 is when it is made.
+Episode 0 is when it is made. The time of it is written to the file QTRL_TEST_STRUCK, if there is such a variable.
 """
 
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 import gymnasium
+import numpy as np
 
 RANK = os.environ.get("OMPI_COMM_WORLD_RANK", "0")
 
@@ -25,15 +28,25 @@ class Faulty(gymnasium.Wrapper):
 
     def step(self, action):
         obs, reward, *rest = self.env.step(action)
-        return obs, float("nan") if self._fault == "nan" else reward, *rest
+        while self._fault == "sleep":
+            time.sleep(1.0)
+        while self._fault == "spin":
+            pass
+        obs = {"shape": np.zeros(3), "nothing": None, "nanobs": np.full(4, np.nan)}.get(self._fault, obs)
+        reward = {"nan": float("nan"), "inf": float("inf"), "text": "much"}.get(self._fault, reward)
+        return obs, reward, *rest
 
     def _strike(self):
         what, rank, episode = os.environ.get("QTRL_TEST_FAULT", "none 0 0").split()
         self._fault = what if (RANK, self._episode) == (rank, int(episode)) else None
+        if self._fault and "QTRL_TEST_STRUCK" in os.environ:
+            Path(os.environ["QTRL_TEST_STRUCK"]).write_text(str(time.time()))
         if self._fault == "raise":
             raise RuntimeError("the pole broke")
         if self._fault == "drift":
             _drift()
+        if self._fault in ("nangrad", "infgrad"):
+            _spoil(float(self._fault.removesuffix("grad")))
         if self._fault and self._fault.startswith("SIG"):
             os.kill(os.getpid(), getattr(signal, self._fault))
 
@@ -48,6 +61,19 @@ def _drift():
         return following + 1e-15, state
 
     updates.ascend = other
+
+
+def _spoil(value):
+    """From now on a number of this rank's gradients is not finite."""
+    agents = sys.modules["qtrl_hpc.agents"].Agents
+    reinforce = agents.reinforce
+
+    def spoiled(self, *arguments):
+        gradients, statistics = reinforce(self, *arguments)
+        gradients[-1][len(gradients[-1]) // 2] = value
+        return gradients, statistics
+
+    agents.reinforce = spoiled
 
 
 gymnasium.register("Faulty-v0", Faulty)

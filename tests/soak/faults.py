@@ -1,0 +1,415 @@
+"""Faults of real runs under mpirun, and what must be so after each.
+
+After each: no process of the job is left, the whole job has ended within ``LIMIT`` seconds of the fault, its exit code
+is not 0, what it printed names the rank and the cause where a rank lives to tell, and ``--resume`` carries on to the
+same bits as a run without the fault.
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import support
+from support import QUICK, TRAIN, Job, result, updates_done
+
+from qtrl_hpc.checkpoint import checkpoints, load_newest
+from qtrl_hpc.run_directory import METRICS
+
+LIMIT = 10.0
+PATIENCE = 10.0  # --progress-timeout of runs that are to hang
+START_UP = 30.0  # of Python and its libraries, on a busy machine
+UPDATES, MANY_UPDATES = 60, 100_000
+KILLS = 16  # of one run
+support.TIME_LIMIT = 600.0  # a machine may be busy; how long a fault takes is measured
+FLAGS = [*QUICK, "--policy-hidden-sizes=[3]", "--env-id=faulty:Faulty-v0", "--reduction=ordered"]
+FLAGS += ["--checkpoint-every=5"]
+
+
+QUIETLY = {"OMPI_MCA_mpi_yield_when_idle": "1"}  # a rank that waits leaves its core to one that has work
+
+
+def start(run_dir, *flags, ranks=None, environ=None):
+    """Start the training command."""
+    return support.start(run_dir, *flags, ranks=ranks, environ={**QUIETLY, **(environ or {})})
+
+
+@dataclass
+class Outcome:
+    """What became of one fault."""
+
+    fault: str
+    seconds: float | None = None
+    """From the fault to the end of the whole job."""
+    code: int | None = None
+    equal: bool | None = None
+    """Whether the bits after ``--resume`` are those of a run without the fault; None where nothing can be resumed."""
+    problems: list[str] = field(default_factory=list)
+    skipped: str = ""
+
+
+class Ground:
+    """A folder to make runs in, and the runs without a fault to compare with."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._whole = {}
+
+    def clear(self):
+        """Remove all that was written."""
+        shutil.rmtree(self.folder)
+
+    def whole(self, agents, updates):
+        """What a run without a fault makes, on one rank."""
+        if (agents, updates) not in self._whole:
+            run_dir = self.folder / f"whole-{agents}-{updates}"
+            job = start(run_dir, *FLAGS, f"--updates={updates}", f"--agents-per-rank={agents}", "--checkpoint-every=50")
+            assert job.wait() == 0, job.err
+            self._whole[agents, updates] = result(run_dir)
+        return self._whole[agents, updates]
+
+
+def over(job, struck, outcome, limit=LIMIT):
+    """Wait for the end of all of a job's processes, and note when it was and how; ``struck`` is the fault's time."""
+    deadline = time.time() + limit + 60.0
+    while (left := job.processes()) and time.time() < deadline:
+        time.sleep(0.02)
+    outcome.seconds = time.time() - struck
+    if left:
+        outcome.problems.append(f"left: {left}")
+        job.kill()
+    outcome.code = job.wait()
+    if outcome.seconds > limit:
+        outcome.problems.append(f"took {outcome.seconds:.1f} s")
+    if outcome.code in (0, 75):
+        outcome.problems.append(f"exit code {outcome.code}")
+
+
+def expect(outcome, job, *patterns):
+    """Note which patterns what was printed to stderr does not have."""
+    for pattern in patterns:
+        if not re.search(pattern, job.err):
+            outcome.problems.append(f"nothing like {pattern!r} in: {job.err[-1500:]}")
+
+
+def finish(ground, run_dir, ranks, updates, outcomes, before=0):
+    """Resume a run to its end and compare it with one without a fault."""
+    try:
+        found, flags = [], FLAGS
+        if checkpoints(run_dir):
+            path, checkpoint, damaged = load_newest(run_dir)
+            found, flags = [str(reason) for reason in damaged.values()], ["--resume"]
+            if checkpoint.state.update < before:
+                found.append(f"{path} is of update {checkpoint.state.update}, there was one of {before}")
+        job = start(run_dir, *flags, f"--updates={updates}", "--progress-timeout=3600", ranks=ranks)
+        code = job.wait()
+        equal = code == 0 and result(run_dir) == ground.whole(ranks, updates)
+        found += [] if code == 0 else [f"resume: exit code {code}: {job.err[-1500:]}"]
+        found += [] if equal or code else ["resume: other bits"]
+    except Exception as error:
+        found, equal = [f"resume: {error!r}"], False
+    for outcome in outcomes:
+        outcome.equal = equal
+        outcome.problems += found
+
+
+def following(run_dir):
+    """A round number of updates that a run has not made yet: few of them need a run to compare with."""
+    return 50 * (load_newest(run_dir)[1].state.update // 50 + 1) if checkpoints(run_dir) else 50
+
+
+# --- SIGKILL
+
+
+def kills(rng, ground, folder, number):
+    """Kill one run again and again, resuming it each time, until it is done."""
+    run_dir, ranks = folder / "run", rng.choice([2, 2, 2, 3, 4])
+    outcomes, newest = [], 0
+    for _ in range(KILLS):
+        target, where = rng.choice(["rank 0", "another rank", "launcher"]), rng.choices(PLACES, [2, 1, 1])[0]
+        outcome = Outcome(f"SIGKILL of {target} {where}")
+        resume = ["--resume"] if checkpoints(run_dir) else FLAGS
+        before = _inode(run_dir)
+        job = start(run_dir, *resume, f"--updates={MANY_UPDATES}", ranks=ranks)
+        rank = {"rank 0": 0, "another rank": rng.randrange(1, ranks), "launcher": None}[target]
+        if not _reach(job, run_dir, where, before, rng):
+            job.wait()
+            break
+        struck = _kill(job, rank)
+        if struck is None:
+            job.wait()
+            break
+        # A rank that has not come to MPI yet notices there that its launcher is gone.
+        early = rank is None and where == "in start-up"
+        over(job, struck, outcome, START_UP + LIMIT if early else LIMIT)
+        if rank is not None:
+            expect(outcome, job, rf"rank {rank}\b", r"signal 9|[Kk]illed")
+        if checkpoints(run_dir):
+            path, checkpoint, damaged = load_newest(run_dir)
+            outcome.problems += list(damaged.values())
+            if checkpoint.state.update < newest:
+                outcome.problems.append(f"{path} is of update {checkpoint.state.update}, there was one of {newest}")
+            newest = checkpoint.state.update
+        outcomes.append(outcome)
+    finish(ground, run_dir, ranks, following(run_dir), outcomes, newest)
+    return outcomes
+
+
+PLACES = ("in start-up", "in training", "in a checkpoint")
+
+
+def _inode(run_dir):
+    try:
+        return (run_dir / METRICS).stat().st_ino
+    except OSError:
+        return None
+
+
+def _reach(job, run_dir, where, before, rng):
+    """Wait for a random instant; return whether the job still runs."""
+    if where == "in start-up":
+        until = time.time() + rng.uniform(0.0, 3.0)
+        while time.time() < until and job.running:
+            time.sleep(0.005)
+        return job.running
+    while job.running and _inode(run_dir) == before:
+        time.sleep(0.005)
+    until = time.time() + rng.uniform(0.0, 0.5)
+    while job.running and time.time() < until:
+        time.sleep(0.002)
+    if where == "in a checkpoint":
+        until = time.time() + 5.0
+        while job.running and time.time() < until:
+            if any(name.startswith(".checkpoint") for name in os.listdir(run_dir)):
+                time.sleep(rng.uniform(0.0, 0.002))
+                break
+    return job.running
+
+
+def _kill(job, rank, number=signal.SIGKILL):
+    """Send a signal to a rank or the launcher; return when, None where the job has ended before."""
+    while job.running:
+        if rank is None:
+            found = [pid for pid, r in job.processes() if r is None]
+            targets = found[:1] if len(found) == 1 else [job._process.pid]
+        else:
+            targets = [pid for pid, r in job.processes() if r == str(rank)]
+        if targets:
+            struck = time.time()
+            try:
+                os.kill(targets[0], number)
+            except ProcessLookupError:
+                return None
+            return struck
+        time.sleep(0.005)
+    return None
+
+
+# --- others, one a run
+
+
+def stop_signal(rng, ground, folder, number):
+    """SIGSTOP: a rank that hangs, not one that dies."""
+    run_dir, ranks = folder / "run", rng.choice([2, 3])
+    rank = rng.randrange(ranks)
+    outcome = Outcome(f"SIGSTOP of {'rank 0' if rank == 0 else 'another rank'}")
+    job = start(run_dir, *FLAGS, f"--updates={MANY_UPDATES}", f"--progress-timeout={PATIENCE}", ranks=ranks)
+    _reach(job, run_dir, "in training", None, rng)
+    struck = _kill(job, rank, signal.SIGSTOP)
+    over(job, struck, outcome, PATIENCE + LIMIT)
+    expect(outcome, job, rf"rank {rank} does not answer")
+    finish(ground, run_dir, ranks, following(run_dir), [outcome])
+    return [outcome]
+
+
+ENVIRONMENT_FAULTS = {
+    "environment raises": ([("raise", "the pole broke")], r"rank {rank} of"),
+    "environment returns nonsense": (
+        [("shape", ""), ("nothing", ""), ("nanobs", "finite"), ("text", "")],
+        r"rank {rank}\b",
+    ),
+    "reward NaN or Inf": ([("nan", "finite"), ("inf", "finite")], r"rank {rank}\b"),
+    "gradient NaN or Inf": ([("nangrad", "finite"), ("infgrad", "finite")], r"rank {rank}\b"),
+    "environment never ends": ([("sleep", "no progress"), ("spin", "no progress")], r"rank {rank} is in "),
+}
+
+
+def environment(kind):
+    """Return the fault of an environment, or of what is computed from it, on one rank."""
+
+    def fault(rng, ground, folder, number):
+        run_dir, ranks = folder / "run", rng.choice([2, 3])
+        rank, episode = rng.randrange(ranks), rng.randrange(1, UPDATES)
+        ways, named = ENVIRONMENT_FAULTS[kind]
+        way, words = rng.choice(ways)
+        outcome, struck = Outcome(kind), folder / "struck"
+        environ = {"QTRL_TEST_FAULT": f"{way} {rank} {episode}", "QTRL_TEST_STRUCK": str(struck)}
+        flags = [*FLAGS, f"--updates={UPDATES}", f"--progress-timeout={PATIENCE}"]
+        job = start(run_dir, *flags, ranks=ranks, environ=environ)
+        job.wait_until(lambda: struck.exists() and struck.read_text(), "the fault")
+        over(job, float(struck.read_text()), outcome, LIMIT + (PATIENCE if way in ("sleep", "spin") else 0.0))
+        expect(outcome, job, named.format(rank=rank), words)
+        finish(ground, run_dir, ranks, UPDATES, [outcome])
+        return [outcome]
+
+    return fault
+
+
+def full_disk(rng, ground, folder, number):
+    """A small file system that becomes full while metrics or a checkpoint are written."""
+    what = rng.choice(["metrics", "a checkpoint"])
+    outcome, ranks = Outcome(f"disk full while writing {what}"), 2
+    with small_disk(folder / "disk") as disk:
+        if disk is None:
+            outcome.skipped = "no right to mount"
+            return [outcome]
+        run_dir = disk / "run"
+        every = 5 if what == "a checkpoint" else 10**6
+        flags = [*FLAGS, "--updates=100000", f"--checkpoint-every={every}", f"--run-dir={run_dir}"]
+        job = Job([*TRAIN, *flags], folder, ranks, QUIETLY)  # what it prints is not written to the full disk
+        job.wait_until(lambda: updates_done(run_dir) > rng.randrange(5, 40), "some updates")
+        struck = time.time()
+        _fill(disk / "ballast")
+        over(job, struck, outcome)
+        expect(outcome, job, r"rank 0\b", "No space left on device")
+        (disk / "ballast").unlink(missing_ok=True)
+        finish(ground, run_dir, ranks, following(run_dir), [outcome])
+    return [outcome]
+
+
+@contextmanager
+def small_disk(folder):
+    """A tmpfs of 4 MiB, or None where it may not be mounted."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "soak", str(folder)]
+    mounted = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    try:
+        yield folder if mounted else None
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _fill(path):
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
+def directory(kind):
+    """Return the fault of a run directory that is gone, elsewhere or may no longer be written."""
+
+    def fault(rng, ground, folder, number):
+        run_dir, ranks = folder / "run", 2
+        outcome = Outcome(f"run directory {kind}")
+        job = start(run_dir, *FLAGS, "--updates=100000", ranks=ranks)
+        job.wait_until(lambda: updates_done(run_dir) > rng.randrange(5, 40), "some updates")
+        struck = time.time()
+        if kind == "removed":
+            aside = folder / "aside"
+            run_dir.rename(aside)
+            shutil.rmtree(aside)
+        elif kind == "renamed":
+            run_dir.rename(folder / "aside")
+        elif not _immutable(run_dir, True):
+            job.kill()
+            outcome.skipped = "no right to chattr +i, or not on this file system"
+            return [outcome]
+        over(job, struck, outcome)
+        expect(outcome, job, r"rank 0\b", "No such file|not permitted|Read-only")
+        if kind == "removed":
+            job = start(run_dir, "--resume", ranks=ranks)
+            if job.wait() != 2 or not job.errors:
+                outcome.problems.append(f"resume of nothing: {job.err[-1000:]}")
+            return [outcome]
+        _immutable(run_dir, False) if kind == "read-only" else (folder / "aside").rename(run_dir)
+        finish(ground, run_dir, ranks, following(run_dir), [outcome])
+        return [outcome]
+
+    return fault
+
+
+def _immutable(folder, yes):
+    command = ["chattr", "+i" if yes else "-i", str(folder)]
+    return bool(shutil.which("chattr")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def two_runs(rng, ground, folder, number):
+    """Two runs started in one directory at the same moment, from the start or with --resume."""
+    run_dir, ranks, resumed = folder / "run", 2, rng.random() < 0.5
+    outcome = Outcome(f"two runs in one directory at once{', both with --resume' if resumed else ''}")
+    flags = [*FLAGS, f"--updates={UPDATES}"]
+    if resumed:
+        first = start(run_dir, *FLAGS, "--updates=10", ranks=ranks)
+        assert first.wait() == 0, first.err
+        flags = ["--resume", f"--updates={UPDATES}"]
+    struck = time.time()
+    jobs = [start(run_dir, *flags, ranks=ranks)]
+    time.sleep(rng.choice([0.0, rng.uniform(0.0, 0.5)]))
+    jobs.append(start(run_dir, *flags, ranks=ranks))
+    codes = [job.wait() for job in jobs]
+    outcome.seconds = time.time() - struck
+    refused = [job for job, code in zip(jobs, codes, strict=True) if code == 2]
+    # On a machine that is slow enough the one may be done before the other looks: with --resume it then finds nothing
+    # left to do, which is no fault.
+    if sorted(codes) != [0, 2] and not (resumed and codes == [0, 0]):
+        outcome.problems.append(f"exit codes {codes}: {[job.err[-800:] for job in jobs]}")
+    for job in refused:
+        outcome.code = 2
+        if len(job.errors) != 1 or "--run-dir: got" not in job.errors[0]:
+            outcome.problems.append(job.err[-800:])
+    outcome.problems += [f"left: {left}" for job in jobs if (left := job.processes())]
+    finish(ground, run_dir, ranks, UPDATES, [outcome])
+    return [outcome]
+
+
+FAULTS = {
+    "kills": kills,
+    "sigstop": stop_signal,
+    **{kind.replace(" ", "-"): environment(kind) for kind in ENVIRONMENT_FAULTS},
+    "disk-full": full_disk,
+    **{f"directory-{kind}": directory(kind) for kind in ("removed", "renamed", "read-only")},
+    "two-runs": two_runs,
+}
+
+
+def try_fault(name, seed, number, ground):
+    """Try one fault, drawn by its number, and return its outcomes; what was written stays where one has a problem."""
+    folder = ground.folder / f"case-{number}"
+    folder.mkdir()
+    outcomes = FAULTS[name](random.Random(f"{seed}/{number}"), ground, folder, number)
+    if not any(outcome.problems for outcome in outcomes):
+        shutil.rmtree(folder)
+    return outcomes
+
+
+def table(outcomes):
+    """Return the rows of the table: fault, times tried, outcome, seconds to the end, exit codes, bits."""
+    lines = [
+        "| fault | times | as promised | seconds to the end: median, max | exit codes | same bits after `--resume` |",
+        "|---|---|---|---|---|---|",
+    ]
+    for fault in sorted({outcome.fault for outcome in outcomes}):
+        tried = [outcome for outcome in outcomes if outcome.fault == fault]
+        done = [outcome for outcome in tried if not outcome.skipped]
+        if not done:
+            lines.append(f"| {fault} | 0 | skipped: {tried[0].skipped} | | | |")
+            continue
+        seconds = [outcome.seconds for outcome in done if outcome.seconds is not None]
+        spent = f"{statistics.median(seconds):.1f}, {max(seconds):.1f}" if seconds else "-"
+        good = sum(not outcome.problems for outcome in done)
+        codes = ", ".join(map(str, sorted({outcome.code for outcome in done if outcome.code is not None})))
+        compared = [outcome.equal for outcome in done if outcome.equal is not None]
+        bits = f"{sum(compared)} of {len(compared)}" if compared else "nothing to resume"
+        lines.append(f"| {fault} | {len(done)} | {good} | {spent} | {codes} | {bits} |")
+    return lines

@@ -1,0 +1,335 @@
+"""What a stranger may put into a file: of the right form and digest, but not as we write it."""
+
+import io
+import json
+import random
+from contextlib import suppress
+
+import h5py
+import numpy as np
+
+from qtrl_hpc import hdf5
+
+PWNED = "pwned"
+
+
+def pwned(folder):
+    """Return whether a file made something be run, and forget it."""
+    path = folder / PWNED
+    there = path.exists()
+    path.unlink(missing_ok=True)
+    return there
+
+
+# --- HDF5
+
+
+def write_hdf5(path, kind, whole, rng):
+    """Write a checkpoint or policy with one thing wrong, the digest right where there can be one; return what."""
+    attributes, datasets = _parts(whole)
+    what = rng.choice([*WRONG])
+    libver = rng.choice([("v110", "v110"), ("v110", "v110"), "latest", "earliest"])
+    memory = io.BytesIO()
+    with h5py.File(memory, "w", libver=libver) as file:
+        with suppress(Exception):  # what h5py itself does not let anyone write
+            WRONG[what](file, attributes, datasets, rng)
+        for name, values in datasets.items():
+            if name not in file:
+                file.create_dataset(name, data=values)
+        try:
+            digest = hdf5.content_digest(attributes, datasets)
+        except Exception:
+            digest = "0" * 64
+        for name, value in {**attributes, "digest": digest}.items():
+            if name not in file.attrs:
+                stored = np.bytes_(value.encode(errors="surrogateescape")) if isinstance(value, str) else value
+                with suppress(Exception):
+                    file.attrs[name] = stored
+    path.write_bytes(memory.getvalue())
+    return what
+
+
+def _parts(whole):
+    with h5py.File(io.BytesIO(whole), "r") as file:
+        attributes = {}
+        for name in file.attrs:
+            value = file.attrs[name]
+            attributes[name] = value.decode() if isinstance(value, bytes) else int(value)
+        datasets = {}
+        file.visititems(lambda name, item: datasets.update({f"/{name}": item[()]}) if hasattr(item, "shape") else None)
+    del attributes["digest"]
+    return attributes, datasets
+
+
+def _dataset(datasets, rng):
+    return rng.choice(sorted(datasets))
+
+
+def _dtype(file, attributes, datasets, rng):
+    name = _dataset(datasets, rng)
+    kinds = ["i8", "f4", ">f8", "S8", "u1", "c16", "f2", "b1", [("a", "f8")], h5py.vlen_dtype(np.float64)]
+    kinds += [h5py.string_dtype(), h5py.ref_dtype, h5py.regionref_dtype, h5py.enum_dtype({"a": 1}), "(3,)f8"]
+    file.create_dataset(name, shape=datasets[name].shape, dtype=rng.choice(kinds))
+
+
+def _shape(file, attributes, datasets, rng):
+    name = _dataset(datasets, rng)
+    size = max(1, datasets[name].size)
+    shape = rng.choice([(), (0,), (size, 1), (1, size), (size + 1,), (1,) * 32, (size, 0), (2, size)])
+    datasets[name] = np.zeros(shape)
+
+
+def _huge(file, attributes, datasets, rng):
+    name = _dataset(datasets, rng)
+    shape = rng.choice([(2**40,), (2**20, 2**20), (2**31,), (2**61,), (10**6, 10)])
+    way = rng.choice(["contiguous", "chunked", "gzip", "max"])
+    if way == "contiguous":
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
+        h5py.h5d.create(
+            file.require_group(name.rpartition("/")[0] or "/").id,
+            name.rpartition("/")[2].encode(),
+            h5py.h5t.NATIVE_DOUBLE,
+            h5py.h5s.create_simple(shape),
+            plist,
+        )
+    else:
+        chunks = (2**10,) * len(shape)
+        more = {"gzip": {"compression": "gzip"}, "max": {"maxshape": (None,) * len(shape)}}.get(way, {})
+        file.create_dataset(name, shape=shape, dtype="f8", chunks=chunks, **more)
+
+
+def _bomb(file, attributes, datasets, rng):
+    name = _dataset(datasets, rng)
+    file.create_dataset(name, data=np.zeros(4_000_000), compression="gzip", compression_opts=9, chunks=(1_000_000,))
+
+
+def _filters(file, attributes, datasets, rng):
+    name = _dataset(datasets, rng)
+    more = rng.choice([{"shuffle": True}, {"fletcher32": True}, {"compression": "lzf"}, {"scaleoffset": 2}])
+    file.create_dataset(name, data=datasets[name], chunks=True, **more) if datasets[name].shape else None
+
+
+def _link(file, attributes, datasets, rng):
+    name = _dataset(datasets, rng)
+    target = rng.choice(["/", "/loop", name, "/nowhere", "/theta", ".", ".."])
+    outside = rng.choice(["/dev/zero", "/proc/self/mem", "/etc/passwd", "whole-policy", "whole-checkpoint", "file"])
+    link = rng.choice([h5py.SoftLink(target), h5py.ExternalLink(outside, target)])
+    if rng.random() < 0.5:
+        file[name] = link
+    else:
+        file["more"] = link
+        file["loop"] = h5py.SoftLink("/more")
+
+
+def _hard(file, attributes, datasets, rng):
+    group = file.create_group("a/b/c")
+    group["up"] = file["/"]
+    group["up2"] = file["a"]
+
+
+def _external(file, attributes, datasets, rng):
+    name = _dataset(datasets, rng)
+    outside = rng.choice(["/dev/zero", "/etc/passwd", "whole-policy"])
+    file.create_dataset(name, shape=(100,), dtype="f8", external=[(outside, 0, 800)])
+
+
+def _virtual(file, attributes, datasets, rng):
+    name = _dataset(datasets, rng)
+    layout = h5py.VirtualLayout((8,), "f8")
+    layout[:] = h5py.VirtualSource(rng.choice([".", "whole-policy", "/dev/zero"]), "theta", (8,))
+    file.create_virtual_dataset(name, layout)
+
+
+def _reference(file, attributes, datasets, rng):
+    name = rng.choice(sorted(attributes))
+    file.attrs[name] = rng.choice([file.ref, np.zeros(3), 0.5, np.bytes_(b"\xff\xfe"), h5py.Empty("S3"), "variable"])
+
+
+def _many(file, attributes, datasets, rng):
+    for number in range(rng.choice([90, 3000])):
+        if rng.random() < 0.3:
+            file.attrs[f"attribute{number}"] = np.bytes_(rng.randbytes(rng.choice([1, 1000])).hex().encode())
+        else:
+            file.create_group(f"group{number}")
+
+
+def _deep(file, attributes, datasets, rng):
+    group = file
+    for _ in range(rng.choice([50, 2000])):
+        group = group.create_group("g")
+
+
+def _names(file, attributes, datasets, rng):
+    name = rng.choice([b"\xff\xfe", b"a" * 60_000, b"a\nb", "\u202e".encode(), b"~", b"config~1", b"\x1b[2J"])
+    if rng.random() < 0.5:
+        h5py.h5g.create(file.id, name)
+    else:
+        h5py.h5a.create(file.id, name, h5py.h5t.NATIVE_INT64, h5py.h5s.create(h5py.h5s.SCALAR))
+
+
+def _text(file, attributes, datasets, rng):
+    """Text in place of an attribute: JSON of the right form, but for one value, or of no form."""
+    name = rng.choice(sorted(attributes))
+    attributes[name] = strange_value(attributes[name], rng)
+
+
+def _numbers(file, attributes, datasets, rng):
+    name = _dataset(datasets, rng)
+    values = datasets[name].copy().reshape(-1)
+    for _ in range(rng.choice([1, 1, 10])):
+        if values.size:
+            values[rng.randrange(values.size)] = rng.choice(
+                [np.nan, np.inf, -np.inf, 1e308, -1.0, 5e-324, 0.5, 2.0**53, 2.0**63, -0.0]
+            )
+    datasets[name] = values.reshape(datasets[name].shape)
+
+
+def _missing(file, attributes, datasets, rng):
+    parts = rng.choice([attributes, datasets])
+    parts.pop(rng.choice(sorted(parts)))
+
+
+def _types(file, attributes, datasets, rng):
+    """A type nested as deep as HDF5 lets it be."""
+    kind = np.dtype("f8")
+    for _ in range(rng.choice([3, 30])):
+        kind = np.dtype([("a", kind)])
+    file["type"] = kind
+
+
+WRONG = {
+    "types": _dtype,
+    "shapes": _shape,
+    "huge sizes": _huge,
+    "compressed zeros": _bomb,
+    "filters": _filters,
+    "links": _link,
+    "loops": _hard,
+    "data in other files": _external,
+    "virtual data": _virtual,
+    "attributes of other kinds": _reference,
+    "many names": _many,
+    "deep groups": _deep,
+    "strange names": _names,
+    "strange text": _text,
+    "strange numbers": _numbers,
+    "something missing": _missing,
+    "nested types": _types,
+}
+
+SCALARS = [None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**400, -(2**63), 0.5, float("nan"), float("inf"), 1e308]
+SCALARS += ["", "x", "0", "\x00", "\ud800", "a\nb", "../../etc/passwd", "os:system", "__import__('os')", [], {}, [[]]]
+SCALARS += [[-1], [0], [1] * 1000, ["x"], {"a": 1}, [2**62, 2**62], [10**30], "x" * 50_000, "relu", "tanh"]
+
+
+def strange_value(value, rng):
+    """Return something else for an attribute: of its type or not, of its form or not."""
+    if isinstance(value, int):
+        return rng.choice([-1, 0, 1, 2**31, 2**62, -(2**63), "x", "7", ""])
+    try:
+        read = json.loads(value)
+    except ValueError:
+        read = None
+    if not isinstance(read, dict) or rng.random() < 0.2:
+        return rng.choice(
+            ["", "{", "[]", "null", "3", "[" * 50_000, '{"a":' * 9_000, "1" * 10_000, "NaN", "\x00", "x" * 59_000]
+        )
+    name = rng.choice([*read, "bogus", "__class__"])
+    if rng.random() < 0.2:
+        read.pop(name, None)
+    else:
+        read[name] = rng.choice(SCALARS)
+    return json.dumps(read).replace("\\ud800", "\\ud800")
+
+
+# --- YAML
+
+
+def yaml_text(text, kind, rng):
+    """Return what was done, and the bytes of a YAML file that a stranger wrote from a proper one."""
+    what = rng.choice(
+        ["bytes changed", "a strange value", "tags", "anchors", "nested deep", "large", "another encoding"]
+    )
+    lines = text.splitlines()
+    place = rng.randrange(len(lines))
+    key = lines[place].partition(":")[0]
+    if what == "bytes changed":
+        changed = bytearray(text.encode())
+        for _ in range(rng.choice([1, 2, 5])):
+            at, how = rng.randrange(len(changed)), rng.randrange(3)
+            new = rng.choice([*b"{}[]&*!|>'\"%@`:#,-?~\n\t\0.0123456789eE_+", 0x80, 0xFF, rng.randrange(256)])
+            if how == 0:
+                changed[at] = new
+            elif how == 1:
+                changed.insert(at, new)
+            elif len(changed) > 1:
+                del changed[at]
+        return what, bytes(changed)
+    if what == "a strange value":
+        value = json.dumps(rng.choice(SCALARS))
+        value = rng.choice(
+            [value, ".nan", ".inf", "-.inf", "1e999", "0x" + "f" * 5000, "9" * 5000, "1:" * 3000 + "1", "2001-01-01"]
+        )
+        lines[place] = (
+            f"{rng.choice([key, 'config', '__path__', 'noise', 'bogus', '3', '[1]', '? ', 'qpu', 'env_id'])}: {value}"
+        )
+    elif what == "tags":
+        touch = f"['touch {PWNED}']"
+        tag = rng.choice(
+            [
+                f"!!python/object/apply:os.system {touch}",
+                f"!!python/object/new:os.system {touch}",
+                f"!!python/object/apply:subprocess.check_call [{touch}]",
+                "!!python/name:os.system",
+                "!!python/module:os",
+                f"!!python/object/apply:builtins.exec [\"open('{PWNED}', 'w')\"]",
+                "!!binary aGk=",
+                "!!set {a}",
+                "!!omap [a: 1]",
+                "!!int x",
+                "!!float x",
+                "!!bool x",
+                "!!timestamp x",
+                "!!null x",
+                "!bogus x",
+                "!!str 3",
+                "!!map [a]",
+                "!!seq {a: b}",
+            ]
+        )
+        lines[place] = f"{key}: {tag}"
+    elif what == "anchors":
+        levels = rng.choice([2, 9, 30])
+        bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+        bomb += [f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]" for n in range(levels)]
+        ways = [[*bomb, f"{key}: *a{levels}"], [f"{key}: &a [*a]"], [f"<<: &m {{{key}: 1}}"], [f"{key}: &x 3", "b: *x"]]
+        lines[place : place + 1] = rng.choice(ways)
+    elif what == "nested deep":
+        depth = rng.choice([10, 100, 10_000, 300_000])
+        opening, closing = rng.choice(
+            [("[", "]"), ("{a: ", "}"), ("- ", ""), ("? ", ""), ("!!seq [", "]"), ("'[", "]'")]
+        )
+        lines[place] = f"{key}: {opening * depth}{rng.choice(['', '1'])}{closing * rng.choice([0, depth])}"
+    elif what == "large":
+        size = rng.choice([10_000, 100_000, 400_000])
+        lines[place : place + 1] = rng.choice(
+            [
+                [f"{key}: [{'1,' * size}]"],
+                [f"{key}: {'x' * size}"],
+                [f"{key}: {'9' * size}"],
+                [f"{key}: {'1:' * size}1"],
+                [f"{key}: 0x{'f' * size}"],
+                [f"{key}: '{' ' * size}'"],
+                [f"k{n}: 1" for n in range(size // 20)],
+                [f"{key}: 1"] * (size // 20),
+                ["#" * size, lines[place]],
+                [f"{key}: |", *[" x"] * (size // 3)],
+                ["x" * size],
+            ]
+        )
+    else:
+        encoding = rng.choice(["utf-16", "utf-16-le", "utf-32", "cp037", "utf-8-sig", "rot"])
+        body = "\n".join(lines)
+        return what, random.Random(0).randbytes(500) if encoding == "rot" else body.encode(encoding)
+    return what, ("\n".join(lines) + "\n").encode(errors="surrogatepass")
