@@ -51,7 +51,7 @@ MIXED = f"[{{}}, {', '.join(level(times) for times in LEVELS.values())}]"
 
 AFFINE = "--mapping-activation=none"
 
-# name: flags. All are of four agents but "the worst alone".
+# name: flags. All are of four agents but those alone.
 CURVES: dict[str, list[str]] = {
     "exact": ["--qpu=statevector"],
     "exact, spsa": ["--qpu=statevector", "--gradient=spsa"],
@@ -59,8 +59,10 @@ CURVES: dict[str, list[str]] = {
     "8k shots, spsa": ["--shots=8192", "--gradient=spsa"],
     "64k shots, spsa": ["--shots=65536", "--gradient=spsa"],
     **{f"noise {name}": [f"--noise={level(times)}", "--gradient=surrogate"] for name, times in LEVELS.items()},
+    "noise today, 1k shots, spsa": [f"--noise={level(1)}", "--shots=1024", "--gradient=spsa"],
     "four noise levels": [f"--noise={MIXED}", "--gradient=surrogate"],
     "the worst alone": [f"--noise={WORST}", "--gradient=surrogate", "--agents-per-rank=1"],
+    "one without noise alone": ["--qpu=statevector", "--agents-per-rank=1"],
     # Where the circuit's angles matter (docs/results.md): without tanh in the mapping model.
     "affine, exact": [AFFINE, "--qpu=statevector"],
     "affine, frozen circuit": [AFFINE, "--qpu=statevector", "--circuit=frozen"],
@@ -71,8 +73,8 @@ CURVES: dict[str, list[str]] = {
 }
 PANELS = {
     "shots": ["exact", "exact, spsa", "1k shots, spsa", "8k shots, spsa", "64k shots, spsa"],
-    "noise": ["exact", *[f"noise {name}" for name in LEVELS]],
-    "QPUs that differ": ["noise 20 x today", "four noise levels", "the worst alone"],
+    "noise": ["exact", *[f"noise {name}" for name in LEVELS], "noise today, 1k shots, spsa"],
+    "QPUs that differ": ["noise 20 x today", "four noise levels", "the worst alone", "one without noise alone"],
     "affine mapping model": [curve for curve in CURVES if curve.startswith("affine")],
 }
 
@@ -85,7 +87,7 @@ def run_dir(output: Path, curve: str, seed: int) -> Path:
 def train(output: Path, curve: str, seed: int, ranks: int, updates: int) -> None:
     """Make a run, or what is left of it."""
     directory = run_dir(output, curve, seed)
-    ranks = 1 if curve == "the worst alone" else ranks
+    ranks = 1 if curve.endswith(" alone") else ranks
     flags = [f"--agents-per-rank={AGENTS // ranks}", *POLICY, *CURVES[curve], "--reduction=ordered"]
     flags += [f"--seed={seed}", f"--updates={updates}", "--checkpoint-every=25", f"--run-dir={directory}"]
     flags += ["--resume"] if (directory / NEWEST).exists() else []
