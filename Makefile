@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install train test soak lint bench
+.PHONY: help install train test soak test-cluster lint bench
 
 help:  ## list these
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 install: .venv/.installed  ## set up .venv, its own MPI included
 
@@ -22,6 +22,10 @@ soak: export PATH := $(CURDIR)/$(BIN):$(PATH)
 soak: export PYTHONPATH := $(CURDIR):$(CURDIR)/tests:$(CURDIR)/tests/mpi
 soak: install  ## try faults and damaged files, drawn at random, for MINUTES
 	@. jobs/env.sh && $(BIN)/python -m soak --minutes $(or $(MINUTES),2) --seed $(or $(SEED),0) $(if $(ONLY),--only $(ONLY)) $(if $(NUMBER),--number $(NUMBER))
+
+test-cluster: export PATH := $(CURDIR)/$(BIN):$(PATH)
+test-cluster: install  ## submit jobs/ to a real Slurm of four nodes on this machine; root installs it where it is missing
+	$(BIN)/pytest tests/cluster
 
 lint: install  ## check style, format, types and imports
 	$(BIN)/ruff check

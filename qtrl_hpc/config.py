@@ -355,8 +355,6 @@ class SurvivalConfig(_Checked):
         self._one_of("on_agent_failure", ("abort", "continue"))
         if not isinstance(self.adopt, bool):
             _refuse("adopt", self.adopt, "true or false")
-        if self.adopt and self.on_agent_failure != "continue":
-            _refuse("adopt", self.adopt, "false without --on-agent-failure continue")
 
 
 TOPICS = (

@@ -73,7 +73,7 @@ class World:
                 "or pip install 'qtrl_hpc[mpi]'"
             ) from error
         world = cls(MPI.COMM_WORLD)
-        check_launcher(world.size, MPI.Get_library_version().split(",")[0].strip(), os.environ)
+        check_launcher(world.size, library_version(), os.environ)
         return world
 
     @classmethod
@@ -324,6 +324,18 @@ class World:
         return MPI.IN_PLACE
 
 
+def library_version() -> str:
+    """Return the MPI library that mpi4py has loaded, in that library's words.
+
+    Raises:
+        ImportError: there is no mpi4py, or it finds no library.
+        RuntimeError: as ``ImportError``, by mpi4py's choice.
+    """
+    from mpi4py import MPI
+
+    return " ".join(MPI.Get_library_version().split(",")[0].split("\n")[0].split())
+
+
 def missing_for_tolerance(library: str, num_hosts: int, environ: Mapping[str, str]) -> str:
     """Return what a run lacks to outlive a rank's death, and what to do; nothing where it lacks nothing.
 
@@ -337,7 +349,7 @@ def missing_for_tolerance(library: str, num_hosts: int, environ: Mapping[str, st
         return f"expected Open MPI 5 or newer with its fault tolerance (ULFM), not {library.split(',')[0].strip()}"
     if environ.get("OMPI_MCA_mpi_ft_enable", "") not in ("1", "true"):
         return "expected a launch by mpirun --with-ft ulfm -n N …"
-    if num_hosts > 1 and not _without_han(environ.get("OMPI_MCA_coll", "")):
+    if num_hosts > 1 and not without_han(environ.get("OMPI_MCA_coll", "")):
         return (
             f"expected mpirun --with-ft ulfm --mca coll ^han with ranks on {num_hosts} hosts: Open MPI's hierarchical "
             "collectives may return wrong sums after a death"
@@ -345,7 +357,8 @@ def missing_for_tolerance(library: str, num_hosts: int, environ: Mapping[str, st
     return ""
 
 
-def _without_han(components: str) -> bool:
+def without_han(components: str) -> bool:
+    """Return whether ``OMPI_MCA_coll`` leaves out Open MPI's hierarchical collectives."""
     names = components.removeprefix("^").split(",")
     return "han" in names if components.startswith("^") else bool(components) and "han" not in names
 

@@ -20,6 +20,7 @@ FAST = {"contract", "nsz"}
 # Forced inline: left to the compiler, a kernel just compiled and the same one loaded from the disk gave other bits.
 part = njit(forceinline=True, fastmath=FAST)
 
+_kept: list[Callable] = []
 _not_kept: list[str] = []
 
 
@@ -39,15 +40,21 @@ def kernel(function: Callable, variant: str, *, parallel: bool = False) -> Calla
     function = FunctionType(function.__code__, function.__globals__, name)
     function.__qualname__ = name
     try:
-        return njit(cache=True, fastmath=FAST, parallel=parallel)(function)
+        _kept.append(njit(cache=True, fastmath=FAST, parallel=parallel)(function))
     except RuntimeError:  # Numba finds no folder to keep it in
         _not_kept.append(name)
         return njit(fastmath=FAST, parallel=parallel)(function)
+    return _kept[-1]
 
 
 def keeps_kernels() -> bool:
     """Return whether all kernels so far could be kept on disk, or found there."""
     return not _not_kept
+
+
+def kept_in() -> str | None:
+    """Return the folder of the kernels that are kept on disk."""
+    return next((kernel.stats.cache_path for kernel in _kept), None)  # type: ignore[attr-defined]
 
 
 def check_cache_folder() -> None:

@@ -117,6 +117,8 @@ def _prepare(
     """Return what this rank makes updates with, and what makes the fleet of other agents. Collective: all ranks."""
     if config.on_agent_failure == "continue":
         world.check_tolerant()
+    elif config.adopt:
+        raise AgreedError("--adopt: got True, expected false without --on-agent-failure continue")
     world.agree(jit.check_cache_folder)
     threadpool_limits(config.threads)
     environments = world.agree(lambda: [make_environment(config.env_id) for _ in range(config.agents_per_rank)])
@@ -156,7 +158,9 @@ def _noting_failure(run_dir: Path, world: World) -> Iterator[None]:
     """Note in ``status.json`` of what a run fails, on the rank that fails; of what all know of, on rank 0."""
     try:
         yield
-    except (AgreedError, TrainingError) as error:
+    except AgreedError:
+        raise
+    except TrainingError as error:
         if world.rank == 0:
             say_failed(run_dir, one_line(error))
         raise

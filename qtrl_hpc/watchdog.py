@@ -72,8 +72,9 @@ class Watchdog:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._folder and kind is None:
+        if self._folder:
             self._path(self._rank).unlink(missing_ok=True)
+            self._path(self._rank).with_suffix(".new").unlink(missing_ok=True)
             with suppress(OSError):  # of others still in it
                 self._folder.rmdir()
 
@@ -120,8 +121,10 @@ class Watchdog:
     def _write(self, sign: Sign) -> None:
         if self._folder is None:
             return
+        path, beside = self._path(self._rank), self._path(self._rank).with_suffix(".new")
         try:
-            self._path(self._rank).write_text(json.dumps(sign))
+            beside.write_text(json.dumps(sign))  # a reader must not see half of it
+            os.replace(beside, path)
         except OSError:
             return  # the run will meet it too, and say so
 

@@ -72,6 +72,9 @@ FIELDS = {
     "agents_per_rank": (8, COUNT),
     "reduction": ("ordered", NAME),
     "checkpoint_every": (10, COUNT),
+    "progress_timeout": (None, [*NOT_NUMBER, 0, -1.0]),
+    "on_agent_failure": ("continue", NAME),
+    "adopt": (True, [None, 1, 0, "yes", "true", [True]]),
 }
 GOOD = {name: good for name, (good, _) in FIELDS.items()}
 # All of them but for one of the two that exclude each other.
@@ -146,7 +149,8 @@ def test_resume_with_another_value(name):
     """Only what changes none of the bits may differ; anything else is refused by its flag and both values."""
     ours, saved = Config(**{name: GOOD[name]}), Config()
     where_and_how_long = ("updates", "agents_per_rank", "checkpoint_every", "threads", "device")
-    if name in (*where_and_how_long, "qpu_retries", "qpu_pause", "qpu_timeout", "quorum"):
+    patience = ("qpu_retries", "qpu_pause", "qpu_timeout", "quorum", "progress_timeout", "on_agent_failure", "adopt")
+    if name in (*where_and_how_long, *patience):
         assert name in RESUMABLE_FIELDS
         ours.check_resumes(saved, "run/checkpoint.h5")
     else:
@@ -177,3 +181,12 @@ def test_what_halves_by_hand(name, value):
         assert at(2) == pytest.approx(0.8 / 2**0.5)
     assert getattr(Config(**{name: value}), f"{name}_at")(10**9) == value
     assert at(10**9) == 0.0
+
+
+def test_patience_with_a_back_end_is_longer_than_with_one_job():
+    with pytest.raises(ValueError, match=r"^--progress-timeout: got 600.0, expected more than --qpu-timeout, 900.0"):
+        Config(qpu="backend:aer", qpu_timeout=900.0, progress_timeout=600.0)
+    with pytest.raises(ValueError, match=r"--qpu-timeout, None, or null$"):
+        Config(qpu="backend:aer", qpu_timeout=None)
+    assert Config(qpu="backend:aer", qpu_timeout=None, progress_timeout=None).progress_timeout is None
+    assert Config(qpu_timeout=None).progress_timeout == 3600.0

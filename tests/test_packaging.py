@@ -125,6 +125,7 @@ def test_console_scripts_import(setup_cfg):
         "qtrl-export",
         "qtrl-reproduce",
         "qtrl-bench",
+        "qtrl-doctor",
     ]
     for script in scripts:
         module, function = script.split(" = ")[1].split(":")

@@ -1,0 +1,1 @@
+"""What this machine has for a run, and what would hurt it: facts are gathered, then judged by ``checks``."""
