@@ -143,6 +143,8 @@ class Checkpoint:
                 raise ValueError("a number of updates, steps, agents or ranks makes no sense")
             if phi.ndim != 1 or beta.ndim != 1:
                 raise ValueError("phi and beta must have one axis")
+            if data["/baseline"].shape != (3,) or data["/optimizer/steps"].shape != (1,):
+                raise ValueError("baseline must be three numbers, steps one")
             if not vector.shape == optimizer.first.shape == optimizer.second.shape:
                 raise ValueError("Theta and the optimiser's moments differ in length")
             if data["/theta"].shape != (spec.num_parameters,):

@@ -122,7 +122,7 @@ def content_digest(attributes: Attributes, datasets: Datasets) -> str:
 def _check_kind(path: Path, attributes: Attributes, format: str, format_version: int) -> None:
     found, version = attributes.get("format"), attributes.get("format_version")
     if found != format:
-        named = isinstance(found, str) and found.isprintable()
+        named = isinstance(found, str) and found.isprintable() and len(found) <= 100
         kind = f"a {found} file" if named else "an HDF5 file of another kind"
         raise UserError(f"{path}: got {kind}, expected a {format} file")
     if not isinstance(version, int) or version > format_version:

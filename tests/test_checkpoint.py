@@ -288,6 +288,8 @@ NONSENSE = {
     "endless steps": lambda a, d: d.update({"/optimizer/steps": np.array([np.inf])}),
     "negative steps": lambda a, d: d.update({"/optimizer/steps": np.array([-1.0])}),
     "baseline not finite": lambda a, d: d.update({"/baseline": np.full(3, np.nan)}),
+    "baseline of two axes": lambda a, d: d.update({"/baseline": np.zeros((3, 1))}),
+    "steps of two axes": lambda a, d: d.update({"/optimizer/steps": np.zeros((1, 1))}),
     "baseline of two numbers": lambda a, d: d.update({"/baseline": np.zeros(2)}),
 }
 

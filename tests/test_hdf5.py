@@ -125,6 +125,12 @@ def test_another_format_and_no_format_are_refused(path):
         assert words in refusal(path)
 
 
+def test_long_name_of_a_format_is_not_repeated(tmp_path):
+    path = tmp_path / "file.h5"
+    hdf5.write(path, format="x" * 50_000, format_version=3, attributes={}, datasets={})
+    assert "got an HDF5 file of another kind" in refusal(path)
+
+
 def test_newer_version_is_refused_as_such_and_an_older_one_is_read(path):
     text = refusal(path, format=KIND["format"], format_version=2)
     assert "got format version 3, expected at most 2" in text

@@ -39,12 +39,12 @@ def test_is_refused_at_once_as_configuration_and_as_noise(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "file.yaml"
     path.write_text(text)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UserError) as caught:
         parse_train([f"--config={path}"])
     with pytest.raises(ValueError, match=str(path)) as noise:
         read_noise(str(path))
-    assert time.monotonic() - began < 60.0
+    assert time.process_time() - began < 60.0
     for error in (caught, noise):
         assert "\n" not in str(error.value)
         assert len(str(error.value)) < 1500

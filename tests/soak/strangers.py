@@ -28,9 +28,8 @@ def write_hdf5(path, kind, whole, rng):
     """Write a checkpoint or policy with one thing wrong, the digest right where there can be one; return what."""
     attributes, datasets = _parts(whole)
     what = rng.choice([*WRONG])
-    libver = rng.choice([("v110", "v110"), ("v110", "v110"), "latest", "earliest"])
-    memory = io.BytesIO()
-    with h5py.File(memory, "w", libver=libver) as file:
+    image = _new_file(rng)
+    with h5py.File(image) as file:
         with suppress(Exception):  # what h5py itself does not let anyone write
             WRONG[what](file, attributes, datasets, rng)
         for name, values in datasets.items():
@@ -45,8 +44,22 @@ def write_hdf5(path, kind, whole, rng):
                 stored = np.bytes_(value.encode(errors="surrogateescape")) if isinstance(value, str) else value
                 with suppress(Exception):
                     file.attrs[name] = stored
-    path.write_bytes(memory.getvalue())
+        file.flush()
+        content = image.get_file_image()
+    path.write_bytes(content)
     return what
+
+
+def _new_file(rng):
+    """Return a file in memory, mostly of the format that ours are of, its attributes in the header."""
+    access, creation = h5py.h5p.create(h5py.h5p.FILE_ACCESS), h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    access.set_fapl_core(backing_store=False)
+    ours = h5py.h5f.LIBVER_V110
+    lowest = rng.choice([ours, ours, ours, ours, h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_EARLIEST])
+    access.set_libver_bounds(lowest, ours if lowest == ours else h5py.h5f.LIBVER_LATEST)
+    if rng.random() < 0.9:
+        creation.set_attr_phase_change(1000, 0)
+    return h5py.h5f.create(b"in memory", h5py.h5f.ACC_TRUNC, creation, access)
 
 
 def _parts(whole):
