@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc import files
 from qtrl_hpc.errors import UserError, one_line
-from qtrl_hpc.hdf5_headers import check_headers
+from qtrl_hpc.hdf5_headers import HeapError, check_headers
 
 Attributes = dict[str, str | int]
 Datasets = dict[str, NDArray[np.float64]]
@@ -94,6 +94,11 @@ def read(path: Path, *, format: str, format_version: int, compressed: bool = Fal
             datasets = _datasets(file, len(content), compressed=compressed)
     except UserError:
         raise
+    except HeapError as error:
+        raise UserError(
+            f"{path}: {error}, expected a {format} file whose header holds it all; if it is an older one of your own, "
+            "docs/formats.md says how to rewrite it"
+        ) from None
     except Exception as error:  # h5py raises almost anything on a damaged file
         reason = one_line(error)[:200]
         raise DamagedError(

@@ -19,6 +19,10 @@ _CONTIGUOUS = 1
 _HARD = 0
 
 
+class HeapError(ValueError):
+    """Names or attributes are kept in a heap, as in checkpoints that were written before headers were looked at."""
+
+
 def check_headers(content: bytes) -> None:
     """Refuse a file that is more than groups, arrays in one piece and small attributes.
 
@@ -63,7 +67,7 @@ def check_headers(content: bytes) -> None:
                         seen.add(target)
                         headers.append((name, target))
                 else:
-                    _check_message(path, kind, body)
+                    _check_message(content, path, kind, body)
 
 
 def _first_chunk(content: bytes, address: int) -> tuple[int, int]:
@@ -99,12 +103,14 @@ def _link(path: str, body: bytes) -> tuple[str, int | None]:
     return name, int.from_bytes(_bytes(body, place + length, 8), "little") if kind == _HARD else None
 
 
-def _check_message(path: str, kind: int, body: bytes) -> None:
+def _check_message(content: bytes, path: str, kind: int, body: bytes) -> None:
     if kind in (_LINK_INFO, _ATTRIBUTE_INFO):
         width = 8 if kind == _LINK_INFO else 2
         heap = _bytes(body, 2 + (width if _bytes(body, 1, 1)[0] & 0x01 else 0), 8)
         if int.from_bytes(heap, "little") != UNDEFINED:
-            raise ValueError(f"{path or '/'} keeps its {'names' if kind == _LINK_INFO else 'attributes'} in a heap")
+            is_heap = content[int.from_bytes(heap, "little") :][:4] == b"FRHP"  # else the address is damaged
+            words = f"{path or '/'} keeps its {'names' if kind == _LINK_INFO else 'attributes'} in a heap"
+            raise HeapError(words) if is_heap else ValueError(words)
     elif kind == _DATA_TYPE:
         if _bytes(body, 0, 1)[0] & 0x0F != _FLOAT:
             raise ValueError(f"{path} is no float64 array")

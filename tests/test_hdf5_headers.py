@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from soak import checksums, files
+from support import REPOSITORY
 
 from qtrl_hpc import hdf5
 from qtrl_hpc.checkpoint import Checkpoint
@@ -74,8 +76,42 @@ def test_attributes_in_a_heap_are_refused_unread(tmp_path):
     with h5py.File(path, "w", libver="v110") as file:
         for number in range(20):
             file.attrs[f"a{number}"] = number
-    with pytest.raises(UserError, match="keeps its attributes in a heap"):
+    with pytest.raises(UserError, match="keeps its attributes in a heap") as caught:
         hdf5.read(path, **KIND)
+    assert not isinstance(caught.value, hdf5.DamagedError)  # an older file of our own, not to be set aside
+
+
+def test_address_of_a_heap_that_leads_nowhere_is_damage(tmp_path):
+    path = tmp_path / "file.h5"
+    hdf5.write(path, **KIND, attributes={}, datasets={"/a": np.zeros(3)})
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\xff" * 16, content.index(b"OHDR"))  # of an attribute or link info message
+    content[place + 2] = 0
+    path.write_bytes(content)
+    with pytest.raises(hdf5.DamagedError, match="in a heap"):
+        hdf5.read(path, **KIND)
+
+
+def test_older_file_is_rewritten_as_the_page_says(tmp_path):
+    page = (REPOSITORY / "docs" / "formats.md").read_text()
+    [script] = re.findall(r"```python\n(.*?)```", page, re.S)
+    path = tmp_path / "file.h5"
+    attributes = {f"a{number}": number for number in range(12)} | {"text": "words"}
+    datasets = {"/one": np.arange(3.0), "/group/two": np.ones((2, 2))}
+    stored = {**attributes, "format": KIND["format"], "format_version": KIND["format_version"]}
+    with h5py.File(path, "w", libver="v110") as file:
+        for name, values in datasets.items():
+            file[name] = values
+        for name, value in {**stored, "digest": hdf5.content_digest(stored, datasets)}.items():
+            file.attrs[name] = value if isinstance(value, int) else np.bytes_(value)
+    with pytest.raises(UserError, match=r"docs/formats\.md says how"):
+        hdf5.read(path, **KIND)
+    subprocess.run([sys.executable, "-c", script, path], check=True, timeout=60)
+    found, arrays = hdf5.read(path, **KIND)
+    assert found == attributes
+    assert {name: values.tolist() for name, values in arrays.items()} == {
+        name: values.tolist() for name, values in datasets.items()
+    }
 
 
 def test_names_in_a_heap_are_refused_unread(tmp_path):
