@@ -83,7 +83,8 @@ def draw(output: Path, seeds: list[int], picture: Path) -> None:
     for name in RUNS:
         curves = [np.convolve(rewards(folder(output, name, seed)), kernel, "valid") for seed in seeds]
         updates = np.arange(WINDOW, UPDATES + 1)
-        (line,) = axes.plot(updates, np.mean(curves, axis=0), label=name)
+        style = "--" if "adopted" in name else "-"  # it lies on the undisturbed one
+        (line,) = axes.plot(updates, np.mean(curves, axis=0), style, label=name)
         axes.fill_between(updates, np.min(curves, axis=0), np.max(curves, axis=0), color=line.get_color(), alpha=0.15)
     for update, victim in VICTIMS.items():
         axes.axvline(update, color="0.5", linestyle=":")
