@@ -19,6 +19,12 @@ if [ -n "${SLURM_JOB_ID-}" ]; then
         export SRUN_CPUS_PER_TASK="${SRUN_CPUS_PER_TASK:-$SLURM_CPUS_PER_TASK}"
     fi
 
+    # mpirun of Open MPI 5 asks a node that has been silent for 30 s whether it is there, every 5 s, and ends the job when
+    # three questions had no answer; by itself it would take 8 minutes (docs/hosts.md).
+    export PRTE_MCA_oob_tcp_keepalive_time="${PRTE_MCA_oob_tcp_keepalive_time:-30}"
+    export PRTE_MCA_oob_tcp_keepalive_intvl="${PRTE_MCA_oob_tcp_keepalive_intvl:-5}"
+    export PRTE_MCA_oob_tcp_keepalive_probes="${PRTE_MCA_oob_tcp_keepalive_probes:-3}"
+
     # CHANGE 3: compiled kernels are kept beside the package or in your home. Where the jobs can write to neither:
     #export NUMBA_CACHE_DIR="$SCRATCH/numba"
 else
