@@ -34,25 +34,25 @@ def status(run_dir):
 @pytest.mark.parametrize("mode", [[], ["--steps-per-update=16"]])
 def test_run_goes_on_without_ranks_that_die(tmp_path, mode):
     run_dir = tmp_path / "run"
-    flags = [*GO_ON, *mode, "--updates=200"]
+    flags = [*GO_ON, *mode, "--updates=1500"]
     job = killed(run_dir, *flags, ranks=4, victims=[2, 0])  # rank 0 writes the files, so another takes them over
     assert "3 of 4 ranks go on, their agents are no more" in job.err
     ended = status(run_dir)
-    assert (ended["state"], ended["update"], ended["agents"]) == ("done", 200, 4)
+    assert (ended["state"], ended["update"], ended["agents"]) == ("done", 1500, 4)
     assert [(each["rank"], each["agents"]) for each in ended["left"]] == [(2, [2]), (0, [0])]
     rows = metrics(run_dir)
-    assert [row["update"] for row in rows] == list(range(1, 201))
+    assert [row["update"] for row in rows] == list(range(1, 1501))
     assert {row["ranks"] for row in rows} == {4, 3, 2}
     assert [row["left"] for row in rows if row["left"]] == [[2], [0]]
     assert [each["update"] + 1 for each in ended["left"]] == [row["update"] for row in rows if row["left"]]
     checkpoint = Checkpoint.load(run_dir / "checkpoint.h5")
     assert (checkpoint.num_agents, checkpoint.world_size) == (4, 2)
-    train(run_dir, "--resume", "--updates=203", "--on-agent-failure=abort", ranks=4)  # all agents are back
+    train(run_dir, "--resume", "--updates=1503", "--on-agent-failure=abort", ranks=4)  # all agents are back
 
 
 def test_agents_that_are_taken_over_play_on_as_if_nothing_had_been(tmp_path):
     run_dir, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
-    flags = [*QUICK, "--reduction=ordered", "--updates=150", "--checkpoint-every=7"]
+    flags = [*QUICK, "--reduction=ordered", "--updates=1000", "--checkpoint-every=7"]
     killed(run_dir, *flags, "--on-agent-failure=continue", "--adopt", ranks=4, victims=[3, 0])
     train(undisturbed, *flags, "--agents-per-rank=4")
     *numbers, rows = result(run_dir)
@@ -63,7 +63,7 @@ def test_agents_that_are_taken_over_play_on_as_if_nothing_had_been(tmp_path):
 
 def test_rank_that_hangs_is_ended_and_the_others_go_on(tmp_path):
     run_dir = tmp_path / "run"
-    flags = [*GO_ON, "--updates=300", "--progress-timeout=12"]
+    flags = [*GO_ON, "--updates=3000", "--progress-timeout=12"]
     job = start(run_dir, *flags, ranks=3, launcher=TOLERANT)
     job.wait_until(lambda: updates_done(run_dir) > 2, "updates")
     job.send(signal.SIGSTOP, 1)
