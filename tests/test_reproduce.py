@@ -188,7 +188,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, damage):
     if damage == "cut":
         content = content[: len(content) // 2]
     elif damage == "flip":
-        content[len(content) // 2] ^= 1
+        content[content.index(b"digest")] ^= 1  # the middle of a small file is not used
     else:
         hdf5.write(path, format="qtrl_hpc-checkpoint", format_version=1, attributes={}, datasets={}, compressed=True)
         content = path.read_bytes()
