@@ -68,15 +68,16 @@ train() {
         resume=(--resume)
     fi
     before=$(cat "$run_dir/status.json" 2>/dev/null || true)
-    stoppable "${launcher[@]}" python -m qtrl_hpc.train --run-dir "$run_dir" "${resume[@]}" "$@"
+    stoppable "${launcher[@]}" python -m qtrl_hpc.train --run-dir "$run_dir" ${resume[@]+"${resume[@]}"} "$@"
     # The run itself says how it ended; a launcher's exit code may not (a fault-tolerant mpirun's is 0 though a rank has
     # died). What stood there before is of an earlier run.
     if [[ $(cat "$run_dir/status.json" 2>/dev/null || true) != "$before" ]]; then
         state=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["state"])' "$run_dir/status.json")
     fi
     case $code:$state in
+        2:failed) outcome=failed ;;
         2:*) outcome=refused ;;
-        *:done | 0:) outcome=done code=0 ;;
+        *:done) outcome=done code=0 ;;
         *:stopped | 75:) outcome=stopped code=75 ;;
         0:*) outcome=failed code=1 ;;
         *) outcome=failed ;;

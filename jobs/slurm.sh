@@ -34,7 +34,7 @@ train_under_slurm() {
         *) refuse "LAUNCHER: got $LAUNCHER, expected mpirun or srun" ;;
     esac
     read -ra flags <<<"${LAUNCHER_FLAGS-}"
-    launcher+=("${flags[@]}")
+    launcher+=(${flags[@]+"${flags[@]}"})
     mkdir -p "$run_dir"
 
     say "start $((restarts + 1)) on $SLURM_JOB_NODELIST: ${launcher[*]}, run directory $run_dir"
@@ -47,7 +47,7 @@ train_under_slurm() {
     say "training $outcome (exit code $code${signals:+, after$signals})"
     if [[ $outcome == refused ]]; then
         exit 2
-    elif [[ $signals == *TERM* ]]; then # scancel; or Slurm puts an end to the job, and restarts it itself if it means to
+    elif [[ $signals == *TERM* && $signals != " USR1"* ]]; then # scancel; or Slurm puts an end to the job, and restarts it itself if it means to
         say "ended from outside, not requeued; sbatch it again to go on"
     elif [[ $outcome == failed && -z $signals ]] && ! has_checkpoint "$run_dir"; then
         say "no checkpoint to go on from, not requeued"

@@ -35,15 +35,19 @@ class Agents:
         """Of these agents, among all agents of the run."""
         self._players = [self._player(agent, env) for agent, env in zip(self.numbers, environments, strict=True)]
 
-    def change(self, numbers: list[int], make: Callable[[], gymnasium.Env]) -> None:
+    def furthest(self) -> int:
+        """Return the highest number of an episode that one of these agents is in."""
+        return max(player.episode for player in self._players)
+
+    def change(self, numbers: list[int], make: Callable[[], gymnasium.Env], unplayed: int) -> None:
         """Play other agents from now on; one that is new here begins a new episode.
 
         Args:
             numbers: of the agents, among all agents of the run.
             make: an environment for one that is new here.
+            unplayed: number of that episode.
         """
         players = dict(zip(self.numbers, self._players, strict=True))
-        unplayed = max(player.episode for player in self._players) + 1
         for agent in [agent for agent in numbers if agent not in players]:
             players[agent] = self._player(agent, make())
             players[agent].episode = unplayed

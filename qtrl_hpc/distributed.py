@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS_BETWEEN_TESTS = 1e-3
+SECONDS_TO_FINISH = 60.0
 
 
 class AgreedError(UserError):
@@ -55,6 +57,7 @@ class World:
         """Ranks at the start."""
         self.members = list(range(comm.size))
         """The numbers of all ranks that are left, in rank order."""
+        self._has_disagreed = False
         self.tolerant = False
         """Whether a rank's death is told as RanksLostError; otherwise it ends the job."""
 
@@ -223,6 +226,7 @@ class World:
             RanksLostError: on all alike, where a rank has been lost or goes on with ``shrink``.
         """
         if self.tolerant and not self._all_agree(True):
+            self._has_disagreed = True
             raise RanksLostError("a rank was lost at the end")
 
     def shrink(self) -> None:
@@ -233,13 +237,16 @@ class World:
         """
         from mpi4py import MPI
 
-        if not self._comm.Is_revoked():
-            self._comm.Revoke()
-        self._all_agree(False)
-        old = self._comm
-        self._comm = cast("MPI.Intracomm", old.Shrink())
-        self._comm.Set_errhandler(MPI.ERRORS_RETURN)
-        ranks = self._comm.group.Translate_ranks(list(range(self._comm.size)), old.group)
+        with self._losses():
+            if not self._comm.Is_revoked():
+                self._comm.Revoke()
+            if not self._has_disagreed:  # in settle already: each rank makes one agreement before it shrinks
+                self._all_agree(False)
+            self._has_disagreed = False
+            old = self._comm
+            self._comm = cast("MPI.Intracomm", old.Shrink())
+            self._comm.Set_errhandler(MPI.ERRORS_RETURN)
+            ranks = self._comm.group.Translate_ranks(list(range(self._comm.size)), old.group)
         self.members = [self.members[rank] for rank in ranks]
         self.rank, self.size = self._comm.rank, self._comm.size
 
@@ -302,13 +309,28 @@ class World:
         os._exit(code)
 
     def finish(self) -> None:
-        """Wait for all ranks and shut MPI down; one that has lost ranks is left as it is. Collective: all ranks."""
+        """Wait for all ranks and shut MPI down; one that may lose ranks is left as it is. Collective: all ranks.
+
+        Nobody watches any more, so it has a bound.
+        """
+        late = threading.Timer(SECONDS_TO_FINISH, self._give_up)
+        late.daemon = True
+        late.start()
         from mpi4py import MPI
 
-        if self.size == self.began_with:
+        if self.tolerant:
+            self._all_agree(True)
+        else:
             MPI.Finalize()
-            return
-        self._all_agree(True)
+        late.cancel()
+
+    def _give_up(self) -> None:
+        print(
+            f"error: rank {self.number} waited {SECONDS_TO_FINISH:.0f} s at the end for the others: one hangs",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(EXIT_FAILED)
 
     def meet(self) -> None:
         """Wait for all ranks asleep, while MPI's own barrier keeps a core busy. Collective: all ranks."""
@@ -403,7 +425,7 @@ def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> No
         world.abort(EXIT_FAILED)
     world.finish()
     # MPI that has lost ranks cannot be shut down, and a back end that hangs must not keep the process.
-    if world.size < world.began_with or any_left_behind():
+    if world.tolerant or any_left_behind():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -27,14 +27,21 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
+        kept: list[bytes] = []
         if path.exists():
             kept = [line for line in path.read_bytes().splitlines(keepends=True) if _update_of(line) <= keep_until]
             files.replace(path, b"".join(kept))
+        self.last = _update_of(kept[-1]) if kept else 0
+        """The update of the last line that was kept."""
         self._file: TextIO = path.open("a", buffering=1)
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one update's object."""
         self._file.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
 
     def sync(self) -> None:
         """Wait until all lines are on disk."""

@@ -42,10 +42,11 @@ class Recorder:
     status: Status
 
     def __post_init__(self) -> None:
-        self.cut_back(self.start)
+        self._metrics = MetricsFile(self.directory.path / METRICS, keep_until=self.start)
         self._display = ProgressDisplay(self.start, self.total)
 
     def __enter__(self) -> "Recorder":
+        self.status.write("running")
         self._display.__enter__()
         return self
 
@@ -56,7 +57,13 @@ class Recorder:
 
     def cut_back(self, update: int) -> None:
         """Forget what was noted of later updates: they are made again."""
+        self._metrics.close()
         self._metrics = MetricsFile(self.directory.path / METRICS, keep_until=update)
+
+    def make_up_for(self, row: dict[str, Any]) -> None:
+        """Write the metrics of an update that whoever wrote before did not live to write."""
+        if self._metrics.last < row["update"]:
+            self._metrics.write(row)
 
     def update(self, row: dict[str, Any]) -> None:
         """Write one update's metrics and show it."""

@@ -15,6 +15,7 @@ from qtrl_hpc.provenance import git_revision, versions
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"
+IN_USE = "belongs to a run still going on"
 
 
 class RunDirectory:
@@ -42,7 +43,7 @@ class RunDirectory:
             if not files.hold(path / LOCK):
                 self.warnings.append(f"{path}: its file system has no locks, so a second run in it would go unnoticed")
         except BlockingIOError:
-            raise UserError(f"--run-dir: got {path}, which belongs to a run still going on") from None
+            raise UserError(f"--run-dir: got {path}, which {IN_USE}") from None
         except OSError as error:
             raise UserError(f"--run-dir: got {path}, which cannot be written to ({error.strerror})") from error
         if not resume and holds_run(path):

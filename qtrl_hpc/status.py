@@ -63,9 +63,10 @@ def say_failed(folder: Path, why: str) -> None:
     A run fails of one thing, and a full disk must not hide it: what cannot be written is let go.
     """
     try:
-        values = json.loads((folder / STATUS).read_text())
+        path = folder / STATUS
+        values = json.loads(path.read_text()) if path.exists() else {}
         values.update(state="failed", why=why, changed=_now())
-        files.replace(folder / STATUS, (json.dumps(values, indent=1) + "\n").encode())
+        files.replace(path, (json.dumps(values, indent=1) + "\n").encode())
     except (OSError, ValueError):
         return
 

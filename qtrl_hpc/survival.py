@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qtrl_hpc.checkpoint import TrainingState
-from qtrl_hpc.distributed import RanksLostError
+from qtrl_hpc.distributed import AgreedError, RanksLostError
 from qtrl_hpc.environment import make_environment
+from qtrl_hpc.errors import TrainingError, UserError
 from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.recorder import Recorder
 from qtrl_hpc.updates import Moment, Run, save
@@ -51,6 +52,7 @@ class Survive:
     record: Callable[[int], Recorder]
     watch: Callable[[list[int]], None]
     _in_vain: int = 0
+    _last_update: int = -1
 
     def __call__(self, run: Run, past: list[Moment], loss: RanksLostError) -> TrainingState:
         """Return the state to go on from. Collective: all ranks that are left.
@@ -64,6 +66,7 @@ class Survive:
             try:
                 run.world.shrink()
                 update = run.world.least(past[-1].state.update)
+                run.stopwatch.at("recovery")
                 state = self._recover(run, past, update, before, start, loss)
             except RanksLostError:
                 continue
@@ -74,14 +77,16 @@ class Survive:
     ) -> TrainingState:
         world, config = run.world, run.config
         dead = [rank for rank in before if rank not in world.members]
-        self._in_vain = 0 if dead else self._in_vain + 1
+        self._in_vain = 0 if dead or update > self._last_update else self._in_vain + 1
+        self._last_update = update
         if self._in_vain > RECOVERIES_FOR_NOTHING:
             raise RuntimeError(f"update {update + 1} fails time and again, and no rank is missing: {loss}")
         moment = next(moment for moment in past if moment.state.update == update)
         if moment.running is not None:  # else agents are there already, or play whole episodes
-            run.agents.change(moment.numbers, lambda: make_environment(config.env_id))
+            run.agents.change(moment.numbers, lambda: make_environment(config.env_id), 0)
             run.agents.resume(moment.running)
-        self._share_out(run)
+        unplayed = 1 - run.world.least(-run.agents.furthest())
+        self._share_out(run, unplayed)
         known = {each["rank"] for each in run.left}
         run.left += [
             {
@@ -94,19 +99,38 @@ class Survive:
             for rank in dead
             if rank not in known
         ]
-        if world.rank == 0:
-            run.recorder = self.record(update)
+        run.recorder = self._recorder(run, update)
+        if run.recorder:
             self.tell(run, dead, update, time.monotonic() - start)
         self.watch(world.members)
         save(run, moment.state, None if config.steps_per_update is None else run.agents.running())
         return moment.state
 
-    def _share_out(self, run: Run) -> None:
+    def _recorder(self, run: Run, update: int) -> Recorder | None:
+        """Return what rank 0 writes with; where it cannot, nobody goes on. Collective: all ranks that are left."""
+
+        def record() -> Recorder | None:
+            if run.world.rank != 0:
+                return None
+            try:
+                recorder = self.record(update)
+                if run.row.get("update") == update:
+                    recorder.make_up_for(run.row)
+                return recorder
+            except OSError as error:
+                raise UserError(f"the run's files cannot be written ({error.strerror})") from error
+
+        try:
+            return run.world.agree(record)
+        except AgreedError as error:
+            raise TrainingError(f"after update {update}, on the rank that is rank 0 now: {error}") from None
+
+    def _share_out(self, run: Run, unplayed: int) -> None:
         world, config = run.world, run.config
         shares = agents_of(world.members, config.agents_per_rank, world.began_with, adopt=config.adopt)
         numbers = shares[world.number]
         if numbers != run.agents.numbers:
-            run.agents.change(numbers, lambda: make_environment(config.env_id))
+            run.agents.change(numbers, lambda: make_environment(config.env_id), unplayed)
             run.fleet = self.make_fleet(numbers)
 
     def tell(self, run: Run, dead: list[int], update: int, seconds: float) -> None:

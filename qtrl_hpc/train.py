@@ -28,13 +28,13 @@ from qtrl_hpc.fleet_factory import describe_measurement, make_fleet
 from qtrl_hpc.generator import Theta
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.recorder import Recorder
-from qtrl_hpc.run_directory import RunDirectory
+from qtrl_hpc.run_directory import IN_USE, RunDirectory
 from qtrl_hpc.status import Status, say_failed
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch
 from qtrl_hpc.survival import Survive
 from qtrl_hpc.updates import Run, initial_state, run_updates, save
-from qtrl_hpc.watchdog import Watchdog
+from qtrl_hpc.watchdog import Watchdog, forget_signs
 
 SECONDS_TO_TAKE_OVER = 5.0
 
@@ -76,6 +76,8 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
     with watchdog, ExitStack() as records, np.errstate(over="ignore", invalid="ignore"):
         run, fleet_of = _prepare(world, config, stop, stopwatch)
         directory = world.agree(lambda: RunDirectory(run_dir, resume=options.resume) if world.rank == 0 else None)
+        if directory:
+            forget_signs(run_dir)
         state, running = world.agree(lambda: _starting_point(run, options, directory))
         with _noting_failure(run_dir, world):
             watchdog.meet(run_dir, world.members)
@@ -100,6 +102,7 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
                 save(run, state, None if config.steps_per_update is None else run.agents.running())
             survive = None
             if tolerant:
+                world.barrier()  # from here on there is a checkpoint, whoever dies
                 world.tolerate()
                 survive = Survive(fleet_of, record, partial(watchdog.meet, run_dir))
             state = run_updates(run, state, survive)
@@ -134,7 +137,7 @@ def _prepare(
             num_agents=world.began_with * config.agents_per_rank,
             node_rank=world.node_rank,
             node_size=world.node_size,
-            add=lambda rows: run.sum(rows),
+            add=lambda rows: run.counted_sum(rows),
             called_off=lambda: stop.presses(),
         )
 
@@ -149,8 +152,8 @@ def _take_over(run_dir: Path) -> RunDirectory:
     while True:
         try:
             return RunDirectory(run_dir, resume=True)
-        except UserError:
-            if time.monotonic() > deadline:
+        except UserError as error:
+            if IN_USE not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
 

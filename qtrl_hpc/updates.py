@@ -44,6 +44,8 @@ class Run:
     """Rank 0 alone has one."""
     left: list[dict[str, Any]] = field(default_factory=list)
     """Who was lost, and since which update."""
+    row: dict[str, Any] = field(default_factory=dict)
+    """The metrics of the last update, which another rank may have to write."""
     why: str | None = None
     """What stopped it before its end."""
 
@@ -56,6 +58,14 @@ class Run:
         """Add the rows of all ranks by one Allreduce; each row is an agent's, or one is the sum of all of a rank's."""
         places = self.agents.numbers if self.config.reduction == "ordered" else None
         return self.world.sum(rows, places=places, count=self.num_agents)
+
+    def counted_sum(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return that sum, if all ranks are in it."""
+        counted = np.column_stack([rows, np.zeros(len(rows))])
+        counted[0, -1] = 1.0
+        total = self.sum(counted)
+        self.world.check_count(total[-1])
+        return total[:-1]
 
 
 class Moment(NamedTuple):
@@ -97,6 +107,7 @@ def run_updates(run: Run, state: TrainingState, survive: Survival | None = None)
                 state, over = _update(run, past[-1])
                 if over or state.update % run.config.checkpoint_every == 0 or state.update == run.config.updates:
                     save(run, state, past[-1].running if state is past[-1].state else _running(run))
+            run.stopwatch.at("agreement")
             run.world.settle()
             return state
         except RanksLostError as loss:
@@ -146,8 +157,10 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
     state = step(state, total, config, num_agents=int(total["delivered"]))  # Eq. 5
     if not state.is_finite():
         raise TrainingError(f"update {state.update}: the step makes Theta overflow; try a smaller --learning-rate")
+    if run.recorder or world.tolerant:
+        run.row = _metrics_row(run, state, total, failures)
     if run.recorder:
-        run.recorder.update(_metrics_row(run, state, total, failures))
+        run.recorder.update(run.row)
     if total["stop"] > 0:
         run.why = ASKED
         return state, True

@@ -8,6 +8,7 @@ that does not end, or no longer writes its file.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -39,6 +40,11 @@ class Sign(NamedTuple):
     """When this was written."""
     host: str
     pid: int
+
+
+def forget_signs(run_dir: Path) -> None:
+    """Remove what an earlier run in this directory has left, before this one's ranks write."""
+    shutil.rmtree(run_dir / FOLDER, ignore_errors=True)
 
 
 class Watchdog:
@@ -89,6 +95,11 @@ class Watchdog:
         if self._seconds is not None and len(ranks) > 1:
             (run_dir / FOLDER).mkdir(exist_ok=True)
             self._folder = run_dir / FOLDER
+            if self._rank == min(ranks):
+                for path in self._folder.glob("[0-9]*"):
+                    if int(path.stem) not in ranks:  # it died
+                        path.unlink(missing_ok=True)
+            self._write(self._sign(time.time()))  # so that others know the process, should it hang at once
 
     @property
     def _pause(self) -> float:

@@ -38,6 +38,8 @@ def test_a_rank_that_fails_changes_what_it_must_alone(tmp_path):
 
 def test_failure_that_cannot_be_noted_hides_nothing(tmp_path):
     say_failed(tmp_path / "nowhere", "why")
+    say_failed(tmp_path, "before the first status")
+    assert json.loads((tmp_path / STATUS).read_text())["state"] == "failed"
     (tmp_path / STATUS).write_text("{")
     say_failed(tmp_path, "why")
     assert (tmp_path / STATUS).read_text() == "{"

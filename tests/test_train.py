@@ -43,7 +43,7 @@ def test_run_directory_holds_what_is_documented(finished):
     run_dir, _ = finished
     names = {path.name for path in run_dir.iterdir() if not path.name.startswith(".")}
     numbered = {f"checkpoint-00000000{update}.h5" for update in (10, 20, 25)}
-    assert names == {"config.yaml", "metrics.jsonl", "checkpoint.h5", *numbered}
+    assert names == {"config.yaml", "metrics.jsonl", "status.json", "checkpoint.h5", *numbered}
     assert Checkpoint.load(run_dir / "checkpoint.h5").state.update == 25
 
 
@@ -307,6 +307,7 @@ class Alone:
     """The one rank of a world in which nothing needs MPI until the run has been accepted."""
 
     rank, size, node_rank, node_size = 0, 1, 0, 1
+    number, began_with = 0, 1
 
     def agree(self, step):
         return step()

@@ -2,9 +2,10 @@
 
 import json
 import signal
+import sys
 
 import pytest
-from support import QUICK, metrics, result, start, train, updates_done
+from support import QUICK, Job, metrics, result, start, train, updates_done
 
 from qtrl_hpc.checkpoint import Checkpoint
 
@@ -72,6 +73,42 @@ def test_rank_that_hangs_is_ended_and_the_others_go_on(tmp_path):
     assert job.wait() == 0
     assert job.processes() == []
     assert status(run_dir)["state"] == "done"
+
+
+@pytest.mark.parametrize("killed", ["nobody", "rank 2"])
+def test_ranks_at_the_end_and_ranks_in_the_middle_come_together(tmp_path, killed):
+    """Some are in ``settle``, one has noticed that something is wrong and shrinks."""
+    job = Job([sys.executable, "-m", "settling", killed], tmp_path, 4, {}, TOLERANT)
+    assert job.wait() == 0, job.err
+    left = 4 if killed == "nobody" else 3
+    assert sorted(job.out.split()) == sorted(f"{left}:{left}:10" for _ in range(left))
+
+
+def test_status_says_running_as_soon_as_a_run_goes_on(tmp_path):
+    """Killed before its next checkpoint, it must not look like the run that had ended."""
+    run_dir = tmp_path / "run"
+    flags = [*QUICK, "--checkpoint-every=100000"]
+    train(run_dir, *flags, "--updates=20", ranks=2)
+    assert status(run_dir)["state"] == "done"
+    job = start(run_dir, "--resume", "--updates=100000", ranks=2)
+    job.wait_until(lambda: updates_done(run_dir) > 25, "updates")
+    assert (status(run_dir)["state"], status(run_dir)["update"]) == ("running", 20)
+    job.kill()
+    assert status(run_dir)["state"] == "running"
+
+
+def test_files_that_nobody_can_write_end_the_run_once(tmp_path):
+    """Rank 0 dies and the directory is gone: the heir cannot take over, and neither could the next."""
+    run_dir = tmp_path / "run"
+    job = start(run_dir, *GO_ON, "--updates=100000", "--checkpoint-every=100000", ranks=4, launcher=TOLERANT)
+    job.wait_until(lambda: updates_done(run_dir) > 5, "updates")
+    run_dir.rename(tmp_path / "elsewhere")
+    job.send(signal.SIGKILL, 0)
+    job.wait()
+    assert job.processes() == []
+    [error] = job.errors
+    assert "on the rank that is rank 0 now: --run-dir: got" in error
+    assert "Traceback" not in job.err
 
 
 def test_rank_that_raises_leaves_alone(tmp_path):
