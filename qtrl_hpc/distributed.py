@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS_BETWEEN_TESTS = 1e-3
-SECONDS_TO_FINISH = 60.0
 
 
 class AgreedError(UserError):
@@ -57,6 +55,8 @@ class World:
         """Ranks at the start."""
         self.members = list(range(comm.size))
         """The numbers of all ranks that are left, in rank order."""
+        self.patience: float | None = None
+        """Seconds that ``finish`` waits for the other ranks; None for ever, where one has work that others have not."""
         self._has_disagreed = False
         self.tolerant = False
         """Whether a rank's death is told as RanksLostError; otherwise it ends the job."""
@@ -309,34 +309,32 @@ class World:
         os._exit(code)
 
     def finish(self) -> None:
-        """Wait for all ranks and shut MPI down; one that may lose ranks is left as it is. Collective: all ranks.
-
-        Nobody watches any more, so it has a bound.
-        """
-        late = threading.Timer(SECONDS_TO_FINISH, self._give_up)
-        late.daemon = True
-        late.start()
+        """Wait for all ranks and shut MPI down; one that may lose ranks is left as it is. Collective: all ranks."""
         from mpi4py import MPI
 
-        if self.tolerant:
-            self._all_agree(True)
-        else:
+        try:
+            self.meet(self.patience)
+        except TimeoutError:
+            why = f"rank {self.number} waited {self.patience:.0f} s at the end for the others: one hangs"
+            print(f"error: {why}", file=sys.stderr, flush=True)
+            os._exit(EXIT_FAILED)
+        except RanksLostError:
+            return
+        if not self.tolerant:
             MPI.Finalize()
-        late.cancel()
 
-    def _give_up(self) -> None:
-        print(
-            f"error: rank {self.number} waited {SECONDS_TO_FINISH:.0f} s at the end for the others: one hangs",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(EXIT_FAILED)
+    def meet(self, patience: float | None = None) -> None:
+        """Wait for all ranks asleep, while MPI's own barrier keeps a core busy. Collective: all ranks.
 
-    def meet(self) -> None:
-        """Wait for all ranks asleep, while MPI's own barrier keeps a core busy. Collective: all ranks."""
+        Raises:
+            TimeoutError: some have not come after so many seconds.
+        """
+        deadline = None if patience is None else time.monotonic() + patience
         with self._losses():
             request = self._comm.Ibarrier()
             while not request.Test():
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeoutError
                 time.sleep(SECONDS_BETWEEN_TESTS)
 
     @property

@@ -37,6 +37,7 @@ from qtrl_hpc.updates import Run, initial_state, run_updates, save
 from qtrl_hpc.watchdog import Watchdog, forget_signs
 
 SECONDS_TO_TAKE_OVER = 5.0
+SECONDS_TO_FINISH = 60.0
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -107,6 +108,7 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
                 survive = Survive(fleet_of, record, partial(watchdog.meet, run_dir))
             state = run_updates(run, state, survive)
             records.close()
+            world.patience = SECONDS_TO_FINISH  # nobody watches any more
             done = state.update >= config.updates
             if isinstance(run.recorder, Recorder):
                 command = None if done else f"the same command with --run-dir {run_dir} --resume"

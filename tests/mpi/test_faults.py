@@ -1,10 +1,11 @@
 """One rank's fault is everybody's end: said once, at once, and nothing saved is lost."""
 
 import re
+import sys
 import time
 
 import pytest
-from support import QUICK, contents, start, train, updates_done
+from support import QUICK, Job, contents, start, train, updates_done
 
 from qtrl_hpc.checkpoint import Checkpoint
 
@@ -97,3 +98,10 @@ def test_launcher_of_another_mpi_is_refused_once(tmp_path, rank, lines):
     assert len(job.err.splitlines()) == len(job.errors) == lines
     assert all(re.search("started 8 processes .* sees 1: .*reinstall mpi4py", line) for line in job.errors)
     assert not run_dir.exists()
+
+
+def test_rank_that_does_not_come_to_the_end_is_not_waited_for_for_ever(tmp_path):
+    job = Job([sys.executable, "-m", "lingering"], tmp_path, ranks=2)
+    assert job.wait() == 1
+    assert job.processes() == []
+    assert job.errors == ["error: rank 0 waited 2 s at the end for the others: one hangs"]
