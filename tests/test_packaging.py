@@ -185,7 +185,14 @@ def test_env_sh_leaves_a_cluster_to_its_scheduler_and_gives_a_rank_its_threads()
     script = ". jobs/env.sh; echo $OMP_NUM_THREADS $SRUN_CPUS_PER_TASK; env | grep PRTE_ || true"
     environ = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "3"}
     shell = subprocess.run(["sh", "-euc", script], cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
-    assert shell.stdout.splitlines() == ["3 3"]
+    threads, *settings = shell.stdout.splitlines()
+    assert threads == "3 3"
+    # Nothing of where ranks go; only how soon a lost node is noticed.
+    assert sorted(settings) == [
+        "PRTE_MCA_oob_tcp_keepalive_intvl=5",
+        "PRTE_MCA_oob_tcp_keepalive_probes=3",
+        "PRTE_MCA_oob_tcp_keepalive_time=30",
+    ]
 
 
 MPIRUN = """#!/bin/sh
