@@ -204,7 +204,8 @@ if [ -n "${MPIRUN_WAITS-}" ]; then
     for _ in $(seq 200); do sleep 0.05; done
 fi
 if [ -n "${MPIRUN_SAYS-}" ]; then
-    echo "{\\"state\\": \\"$MPIRUN_SAYS\\"}" > runs/main/status.json
+    mkdir -p "${RUN_DIR:-runs/main}"
+    echo "{\\"state\\": \\"$MPIRUN_SAYS\\"}" > "${RUN_DIR:-runs/main}/status.json"
 fi
 exit "${MPIRUN_EXITS-0}"
 """
@@ -243,7 +244,7 @@ def job(tmp_path):
 
 
 def test_local_job_trains_8_agents_then_exports_and_evaluates(job):
-    assert job().wait(10) == 0
+    assert job(MPIRUN_SAYS="done").wait(10) == 0
     assert job.log() == [
         "mpirun -n 8 python -m qtrl_hpc.train --run-dir runs/main",
         "python -m qtrl_hpc.export runs/main --output runs/main/policy.h5",
@@ -252,14 +253,14 @@ def test_local_job_trains_8_agents_then_exports_and_evaluates(job):
 
 
 def test_local_job_hands_on_flags_and_takes_agents_and_run_dir(job):
-    assert job("--seed", "1", AGENTS="2", RUN_DIR="runs/x").wait(10) == 0
+    assert job("--seed", "1", AGENTS="2", RUN_DIR="runs/x", MPIRUN_SAYS="done").wait(10) == 0
     assert job.log()[0] == "mpirun -n 2 python -m qtrl_hpc.train --run-dir runs/x --seed 1"
 
 
 def test_local_job_resumes_a_run(job):
     (job.path / "runs/main").mkdir(parents=True)
     (job.path / "runs/main/checkpoint.h5").touch()
-    assert job().wait(10) == 0
+    assert job(MPIRUN_SAYS="done").wait(10) == 0
     assert job.log()[0].endswith("--run-dir runs/main --resume")
 
 
@@ -279,10 +280,12 @@ def test_local_job_ends_as_the_status_says_whatever_the_launcher_does(job, code,
     assert len(job.log()) == (3 if expected == 0 else 1)
 
 
-def test_local_job_does_not_believe_the_status_of_an_earlier_run(job):
+@pytest.mark.parametrize("code", ["0", "1"])
+def test_local_job_does_not_believe_the_status_of_an_earlier_run(job, code):
+    """Nor a launcher's 0: a fault-tolerant mpirun gives it though all ranks have died."""
     (job.path / "runs/main").mkdir(parents=True)
     (job.path / "runs/main/status.json").write_text('{"state": "done"}\n')
-    assert job(MPIRUN_EXITS="1", MPIRUN_SAYS="").wait(10) == 1
+    assert job(MPIRUN_EXITS=code, MPIRUN_SAYS="").wait(10) == 1
     assert len(job.log()) == 1
 
 
