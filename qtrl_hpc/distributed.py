@@ -206,7 +206,7 @@ class World:
         hosts = set(self.gather_text(MPI.Get_processor_name()))
 
         def check() -> None:
-            missing = missing_for_tolerance(MPI.Get_library_version(), len(hosts), os.environ)
+            missing = missing_for_tolerance(library_version(), len(hosts), os.environ)
             if missing:
                 raise UserError(f"--on-agent-failure: got 'continue', {missing}")
 
@@ -303,7 +303,7 @@ class World:
         sys.stdout.flush()
         sys.stderr.flush()
         if self.tolerant:
-            os.kill(os.getpid(), signal.SIGKILL)  # an exit with another code than 0 ends the others too
+            os.kill(os.getpid(), signal.SIGKILL)  # an exit code would become the job's, which may yet end well
         if self.size > 1:
             self._comm.Abort(code)
         os._exit(code)
@@ -360,13 +360,13 @@ def missing_for_tolerance(library: str, num_hosts: int, environ: Mapping[str, st
     """Return what a run lacks to outlive a rank's death, and what to do; nothing where it lacks nothing.
 
     Args:
-        library: MPI's description of itself.
+        library: of ``library_version``.
         num_hosts: that the ranks are on.
         environ: of a rank.
     """
     found = re.match(r"Open MPI v(\d+)", library)
     if not found or int(found[1]) < 5:
-        return f"expected Open MPI 5 or newer with its fault tolerance (ULFM), not {library.split(',')[0].strip()}"
+        return f"expected Open MPI 5 or newer with its fault tolerance (ULFM), not {library}"
     if environ.get("OMPI_MCA_mpi_ft_enable", "") not in ("1", "true"):
         return "expected a launch by mpirun --with-ft ulfm -n N …"
     if num_hosts > 1 and not without_han(environ.get("OMPI_MCA_coll", "")):

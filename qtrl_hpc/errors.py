@@ -18,7 +18,7 @@ def one_line(error: BaseException) -> str:
 
 def shown(value: object, most: int = 100) -> str:
     """Return what a person reads of a value in a message: its ``repr``, not all of it if it is long."""
-    text = repr(value)
+    text = repr(value).replace("\n", " ")
     return text if len(text) <= most else f"{text[:most]}…"
 
 

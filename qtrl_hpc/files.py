@@ -6,6 +6,9 @@ import os
 import tempfile
 from pathlib import Path
 
+# What a file system without locks answers.
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+
 
 def replace(path: Path, content: bytes) -> None:
     """Write a file beside ``path``, sync it, and rename it: whoever reads sees the old file or the new one, whole.
@@ -51,7 +54,7 @@ def hold(path: Path) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+        if error.errno not in NO_LOCKS:
             raise
         return False
     return True

@@ -15,7 +15,10 @@ from qtrl_hpc.provenance import git_revision, versions
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"
-IN_USE = "belongs to a run still going on"
+
+
+class InUseError(UserError):
+    """Another run has the directory."""
 
 
 class RunDirectory:
@@ -26,7 +29,8 @@ class RunDirectory:
         resume: whether it must hold a run already.
 
     Raises:
-        UserError: it holds a run (or none, with ``resume``), cannot be written, or another run has it.
+        InUseError: another run has it.
+        UserError: it holds a run (or none, with ``resume``), or cannot be written.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
@@ -43,7 +47,7 @@ class RunDirectory:
             if not files.hold(path / LOCK):
                 self.warnings.append(f"{path}: its file system has no locks, so a second run in it would go unnoticed")
         except BlockingIOError:
-            raise UserError(f"--run-dir: got {path}, which {IN_USE}") from None
+            raise InUseError(f"--run-dir: got {path}, which belongs to a run still going on") from None
         except OSError as error:
             raise UserError(f"--run-dir: got {path}, which cannot be written to ({error.strerror})") from error
         if not resume and holds_run(path):

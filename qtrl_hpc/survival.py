@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qtrl_hpc.checkpoint import TrainingState
 from qtrl_hpc.distributed import AgreedError, RanksLostError
@@ -11,9 +11,14 @@ from qtrl_hpc.environment import make_environment
 from qtrl_hpc.errors import TrainingError, UserError
 from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.recorder import Recorder
-from qtrl_hpc.updates import Moment, Run, save
+from qtrl_hpc.updates import Moment, Run, running_episodes, save
 
 RECOVERIES_FOR_NOTHING = 3
+
+
+def own_agents(rank: int, agents_per_rank: int) -> list[int]:
+    """Return the agents that a rank begins with."""
+    return list(range(rank * agents_per_rank, (rank + 1) * agents_per_rank))
 
 
 def agents_of(members: list[int], agents_per_rank: int, began_with: int, *, adopt: bool) -> dict[int, list[int]]:
@@ -27,12 +32,9 @@ def agents_of(members: list[int], agents_per_rank: int, began_with: int, *, adop
         began_with: ranks at the start.
         adopt: whether those left take over the agents of the dead, one after another; else these are no more.
     """
-
-    def own(rank: int) -> list[int]:
-        return list(range(rank * agents_per_rank, (rank + 1) * agents_per_rank))
-
-    shares = {rank: own(rank) for rank in members}
-    orphans = [agent for rank in range(began_with) if rank not in shares for agent in own(rank)]
+    shares = {rank: own_agents(rank, agents_per_rank) for rank in members}
+    dead = [rank for rank in range(began_with) if rank not in shares]
+    orphans = [agent for rank in dead for agent in own_agents(rank, agents_per_rank)]
     for place, agent in enumerate(orphans if adopt else []):
         shares[members[place % len(members)]].append(agent)
     return shares
@@ -51,8 +53,8 @@ class Survive:
     make_fleet: Callable[[list[int]], Fleet]
     record: Callable[[int], Recorder]
     watch: Callable[[list[int]], None]
-    _in_vain: int = 0
-    _last_update: int = -1
+    _in_vain: int = field(default=0, init=False)
+    _last_update: int = field(default=-1, init=False)
 
     def __call__(self, run: Run, past: list[Moment], loss: RanksLostError) -> TrainingState:
         """Return the state to go on from. Collective: all ranks that are left.
@@ -91,7 +93,7 @@ class Survive:
         run.left += [
             {
                 "rank": rank,
-                "agents": list(range(rank * config.agents_per_rank, (rank + 1) * config.agents_per_rank)),
+                "agents": own_agents(rank, config.agents_per_rank),
                 "update": update,
                 "why": "died",
                 "adopted": config.adopt,
@@ -101,9 +103,9 @@ class Survive:
         ]
         run.recorder = self._recorder(run, update)
         if run.recorder:
-            self.tell(run, dead, update, time.monotonic() - start)
+            self._tell(run, dead, update, time.monotonic() - start)
         self.watch(world.members)
-        save(run, moment.state, None if config.steps_per_update is None else run.agents.running())
+        save(run, moment.state, running_episodes(run))
         return moment.state
 
     def _recorder(self, run: Run, update: int) -> Recorder | None:
@@ -133,7 +135,7 @@ class Survive:
             run.agents.change(numbers, lambda: make_environment(config.env_id), unplayed)
             run.fleet = self.make_fleet(numbers)
 
-    def tell(self, run: Run, dead: list[int], update: int, seconds: float) -> None:
+    def _tell(self, run: Run, dead: list[int], update: int, seconds: float) -> None:
         """Say on rank 0 who died and how it goes on."""
         left, agents = run.world.size, "their agents are taken over" if run.config.adopt else "their agents are no more"
         who = f"rank {', '.join(map(str, dead))} died" if dead else "a sum was wrong and nobody is missing"

@@ -21,19 +21,19 @@ from qtrl_hpc.config import Config
 from qtrl_hpc.distributed import AgreedError, World, launch
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.episode import RunningEpisodes
-from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, TrainingError, UserError, one_line
+from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, TrainingError, one_line
 from qtrl_hpc.factory import describe
 from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.fleet_factory import describe_measurement, make_fleet
 from qtrl_hpc.generator import Theta
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.recorder import Recorder
-from qtrl_hpc.run_directory import IN_USE, RunDirectory
+from qtrl_hpc.run_directory import InUseError, RunDirectory
 from qtrl_hpc.status import Status, say_failed
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch
 from qtrl_hpc.survival import Survive
-from qtrl_hpc.updates import Run, initial_state, run_updates, save
+from qtrl_hpc.updates import Run, initial_state, run_updates, running_episodes, save
 from qtrl_hpc.watchdog import Watchdog, forget_signs
 
 SECONDS_TO_TAKE_OVER = 5.0
@@ -100,7 +100,7 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
             if directory:
                 run.recorder = record(state.update)
             if not options.resume:
-                save(run, state, None if config.steps_per_update is None else run.agents.running())
+                save(run, state, running_episodes(run))
             survive = None
             if tolerant:
                 world.barrier()  # from here on there is a checkpoint, whoever dies
@@ -154,8 +154,8 @@ def _take_over(run_dir: Path) -> RunDirectory:
     while True:
         try:
             return RunDirectory(run_dir, resume=True)
-        except UserError as error:
-            if IN_USE not in str(error) or time.monotonic() > deadline:
+        except InUseError:  # until the system has cleared away the dead
+            if time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
 

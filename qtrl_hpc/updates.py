@@ -103,10 +103,10 @@ def run_updates(run: Run, state: TrainingState, survive: Survival | None = None)
         try:
             while not over and state.update < run.config.updates:
                 goes_back = survive is not None or measures(run.config)
-                past.append(Moment(state, _running(run) if goes_back else None, run.agents.numbers))
+                past.append(Moment(state, running_episodes(run) if goes_back else None, run.agents.numbers))
                 state, over = _update(run, past[-1])
                 if over or state.update % run.config.checkpoint_every == 0 or state.update == run.config.updates:
-                    save(run, state, past[-1].running if state is past[-1].state else _running(run))
+                    save(run, state, past[-1].running if state is past[-1].state else running_episodes(run))
             run.stopwatch.at("agreement")
             run.world.settle()
             return state
@@ -167,7 +167,7 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
     return state, False
 
 
-def _running(run: Run) -> RunningEpisodes | None:
+def running_episodes(run: Run) -> RunningEpisodes | None:
     """Return where this rank's agents are, if their episodes go on from one update to the next."""
     return None if run.config.steps_per_update is None else run.agents.running()
 

@@ -160,10 +160,11 @@ class Watchdog:
             print(f"rank {self._rank} is at:\n{''.join(traceback.format_stack(stack))}", file=sys.stderr, flush=True)
         if speaks:
             print(f"error: {found.words} (--progress-timeout {self._seconds:g})", file=sys.stderr, flush=True)
-            ended = [_kill(sign) for sign in found.mute]
-        if self._spare and hangs:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self._spare and (found.busy or (found.mute and (not speaks or all(ended)))):
+            for sign in found.mute:
+                _kill(sign)
+        if self._spare and found.spareable:
+            if hangs:
+                os.kill(os.getpid(), signal.SIGKILL)
             self._excused = now  # the others' death comes to be known by itself
             return
         if speaks and self._run_dir:
@@ -180,6 +181,8 @@ class Diagnosis(NamedTuple):
     busy: list[int]
     mute: list[Sign | None]
     words: str
+    spareable: bool
+    """Whether those who hang can be ended alone: by themselves, or on its own host by the lowest rank that answers."""
 
 
 def diagnose(signs: list[Sign], ranks: list[int], now: float, *, silence: float) -> Diagnosis:
@@ -199,7 +202,15 @@ def diagnose(signs: list[Sign], ranks: list[int], now: float, *, silence: float)
     words += [f"rank {rank} is in {known[rank].phase} since {now - known[rank].since:.0f} s" for rank in busy]
     if not words:
         words = [f"all {len(ranks)} ranks wait for each other since {now - max(s.since for s in signs):.0f} s"]
-    return Diagnosis(answering, busy, [known.get(rank) for rank in mute], "no progress: " + ", ".join(words))
+    host = known[min(answering)].host if answering else None
+    last = [known.get(rank) for rank in mute]
+    return Diagnosis(
+        answering=answering,
+        busy=busy,
+        mute=last,
+        words="no progress: " + ", ".join(words),
+        spareable=bool(busy or mute) and all(sign is not None and sign.host == host for sign in last),
+    )
 
 
 def _of_mute(rank: int, sign: Sign | None, now: float) -> str:
@@ -211,12 +222,8 @@ def _of_mute(rank: int, sign: Sign | None, now: float) -> str:
     )
 
 
-def _kill(sign: Sign | None) -> bool:
-    """Kill a process that hangs, if it runs on this machine, and return whether that was done."""
-    if sign is None or sign.host != socket.gethostname():
-        return False
-    try:
-        os.kill(sign.pid, signal.SIGKILL)
-    except OSError:
-        return False
-    return True
+def _kill(sign: Sign | None) -> None:
+    """Kill a process that hangs, if it runs on this host."""
+    if sign is not None and sign.host == socket.gethostname():
+        with suppress(OSError):
+            os.kill(sign.pid, signal.SIGKILL)

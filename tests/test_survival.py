@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from qtrl_hpc.distributed import missing_for_tolerance
 from qtrl_hpc.survival import agents_of
 
-OPEN_MPI = "Open MPI v5.0.11, package: Open MPI root@host Distribution, ident: 5.0.11"
+OPEN_MPI = "Open MPI v5.0.11"
 ENABLED = {"OMPI_MCA_mpi_ft_enable": "1"}
 
 
@@ -37,7 +37,7 @@ def test_adopted_every_agent_has_one_rank(members, agents_per_rank):
         (OPEN_MPI, 2, {**ENABLED, "OMPI_MCA_coll": "han,basic"}, "--mca coll ^han"),
         (OPEN_MPI, 1, {}, "mpirun --with-ft ulfm"),
         (OPEN_MPI, 1, {"OMPI_MCA_mpi_ft_enable": "0"}, "mpirun --with-ft ulfm"),
-        ("Open MPI v4.1.4, package: Debian", 1, ENABLED, "expected Open MPI 5 or newer"),
+        ("Open MPI v4.1.4", 1, ENABLED, "expected Open MPI 5 or newer"),
         ("MPICH Version:      4.3.0", 1, ENABLED, "not MPICH Version:"),
     ],
 )

@@ -54,6 +54,20 @@ def test_who_hangs_is_who_is_at_work_or_no_longer_writes(signs, ranks, busy, mut
     assert len(found.mute) == len(mute)
 
 
+@pytest.mark.parametrize(
+    ("signs", "ranks", "spareable"),
+    [
+        ([sign(0), sign(1, written=60.0)], [0, 1], True),  # the lowest kills it
+        ([sign(0), sign(1, written=60.0, host="n2")], [0, 1], False),  # it cannot be reached
+        ([sign(0), sign(2)], [0, 1, 2], False),  # nobody knows its process
+        ([sign(0), sign(1, "episode", host="n2")], [0, 1], True),  # it ends itself
+        ([sign(0), sign(1)], [0, 1], False),  # all wait
+    ],
+)
+def test_only_who_can_be_ended_alone_is(signs, ranks, spareable):
+    assert diagnose(signs, ranks, NOW, silence=5.0).spareable == spareable
+
+
 def test_stopwatch_tells_what_it_is_at():
     stopwatch = Stopwatch()
     assert stopwatch.position[0] == "start-up"

@@ -1,6 +1,5 @@
 """Try the folder that a run would write to: room, speed, locks, and whether all ranks see the same."""
 
-import errno
 import fcntl
 import os
 import subprocess
@@ -14,12 +13,12 @@ from typing import Any
 from qtrl_hpc.distributed import World
 from qtrl_hpc.doctor import gather
 from qtrl_hpc.errors import one_line
+from qtrl_hpc.files import NO_LOCKS
 
 PROBE_BYTES = 1 << 16  # about a checkpoint of the paper's policy
 TIMES = 5
 SECONDS_TO_SEE = 5.0  # a network file system may show a new file late
 SECONDS_FOR_A_PROCESS = 20.0
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 # Exit code 0: the lock was free; 3: it is taken; else the file system has none.
 _TRY_LOCK = """

@@ -14,6 +14,7 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from qtrl_hpc.distributed import without_han
+from qtrl_hpc.errors import one_line
 from qtrl_hpc.launcher import LAUNCHER_VARIABLES
 from qtrl_hpc.provenance import versions
 
@@ -159,7 +160,7 @@ def graphics() -> dict[str, Any]:
 
         found["aer_devices"] = list(AerSimulator().available_devices())
     except Exception as error:  # whatever a broken installation raises
-        found["aer_trouble"] = " ".join(str(error).split()) or type(error).__name__
+        found["aer_trouble"] = one_line(error) or type(error).__name__
     return found
 
 

@@ -85,7 +85,7 @@ def _how_many(seconds: float) -> int:
 def _runner(qpu: Callable) -> Callable[[], Any]:
     from qtrl_hpc.quantum.ansatz import Ansatz
 
-    device, ansatz = None, Ansatz(num_qubits=QUBITS, num_layers=LAYERS)
+    ansatz = Ansatz(num_qubits=QUBITS, num_layers=LAYERS)
     device = qpu(ansatz)
     phi = np.linspace(0.1, 1.0, ansatz.num_angles)
     # A state is not run again for the angles that it was run for.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from qtrl_hpc.errors import one_line
+from qtrl_hpc.errors import one_line, shown
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.measuring import Device
 
@@ -171,13 +171,9 @@ def _of_the_user(module: str, name: str, ansatz: Ansatz, shots: int | None) -> B
     if not all(callable(getattr(found, each)) for each in METHODS):
         raise ValueError(f"expected a device whose {' and '.join(METHODS)} can be called")
     if found.ansatz != ansatz:
-        raise ValueError(f"expected a device that runs {ansatz}, got one that runs {_short(found.ansatz)}")
+        raise ValueError(f"expected a device that runs {ansatz}, got one that runs {shown(found.ansatz)}")
     most = found.circuits_per_job
     if most is not None and (not isinstance(most, int) or most < 1):
-        raise ValueError(f"expected circuits_per_job to be None or a whole number of at least 1, got {_short(most)}")
+        raise ValueError(f"expected circuits_per_job to be None or a whole number of at least 1, got {shown(most)}")
     device: Device = found
     return device
-
-
-def _short(value: object) -> str:
-    return " ".join(repr(value).split())[:200]
