@@ -101,7 +101,7 @@ def test_within_passes_on_what_happens():
 
 def test_who_stops_waits_for_nothing_more():
     """Neither for a job, nor in a pause, nor for a further attempt; and sends nothing to a back end then."""
-    released, stopping, start = threading.Event(), threading.Event(), time.perf_counter()
+    released, stopping = threading.Event(), threading.Event()
     threading.Timer(0.3, stopping.set).start()
     device = Scripted(lambda: released.wait(30))
     with pytest.raises(QpuError, match=r"^not waited for, as the run was asked to stop$"):
@@ -113,7 +113,6 @@ def test_who_stops_waits_for_nothing_more():
     threading.Timer(0.3, stopping.set).start()
     with pytest.raises(QpuError, match=r"not waited for.*; before that RuntimeError: no$"):
         qpu(Scripted(RuntimeError("no")), pause=100.0, called_off=stopping.is_set).probabilities(np.zeros(12))
-    assert time.perf_counter() - start < 10.0
     of_a_simulator = qpu(Scripted(), called_off=stopping.is_set).probabilities(np.zeros(12))
     np.testing.assert_array_equal(of_a_simulator, UNIFORM[0], "it surely comes")
     with pytest.raises(QpuError, match="not waited for"):

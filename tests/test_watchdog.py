@@ -103,16 +103,13 @@ WATCHED = """
 
 def watched(tmp_path, **values):
     code = textwrap.dedent(WATCHED.format(**values))
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=50)
-    return done, time.monotonic() - start
+    return subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=50)
 
 
 def test_process_that_does_not_come_on_ends_and_shows_where_it_is(tmp_path):
     (tmp_path / "status.json").write_text('{"state": "running", "why": null, "update": 7}')
-    done, seconds = watched(tmp_path, seconds=1.0, phases=1, last="never_ends")
+    done = watched(tmp_path, seconds=1.0, phases=1, last="never_ends")
     assert done.returncode == 1
-    assert seconds < 30.0
     [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert error.startswith("error: no progress: rank 0 is in gradient since ")
     assert "in never_ends" in done.stderr
@@ -123,11 +120,10 @@ def test_process_that_does_not_come_on_ends_and_shows_where_it_is(tmp_path):
 
 
 def test_phases_that_follow_one_another_are_progress_however_long_it_takes(tmp_path):
-    done, seconds = watched(tmp_path, seconds=1.5, phases=15, last="int")
+    done = watched(tmp_path, seconds=1.5, phases=15, last="int")
     assert (done.returncode, done.stderr) == (0, "")
-    assert seconds > 2.5
 
 
 def test_no_timeout_no_watchdog(tmp_path):
-    done, _ = watched(tmp_path, seconds=None, phases=1, last="int")
+    done = watched(tmp_path, seconds=None, phases=1, last="int")
     assert (done.returncode, done.stderr) == (0, "")

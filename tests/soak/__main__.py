@@ -19,7 +19,7 @@ import pytest
 from soak.faults import FAULTS, UPDATES, Ground, Outcome, table, try_fault
 from soak.files import Tally, run_batch
 
-# A case of "kills" is up to twelve kills, one of "files" so many files.
+# A case of "kills" is up to sixteen kills, one of "files" so many files.
 WEIGHTS = {"kills": 8, "files": 4}
 FILES = 250
 
@@ -49,7 +49,7 @@ def main():
         name = drawn.choices(chosen, [WEIGHTS.get(each, 1) for each in chosen])[0]
         found = _one(name, options.seed, number, ground, tally)
         outcomes += found
-        bad = [f"{outcome.fault}: {problem}" for outcome in found for problem in outcome.problems]
+        bad = [f"{outcome.fault}: {problem}" for outcome in found for problem in outcome.broken]
         print(f"{time.monotonic() - began:6.0f} s  {number:4d} {name:30s} {len(found):3d}  {'; '.join(bad) or 'well'}")
         sys.stdout.flush()
         if options.out:
@@ -57,7 +57,7 @@ def main():
                 file.writelines(json.dumps(asdict(outcome)) + "\n" for outcome in found)
         number += 1
     print("\n".join(["", *table(outcomes), "", *tally.table(), "", *tally.problems]))
-    well = not any(outcome.problems for outcome in outcomes) and not tally.problems
+    well = not any(outcome.broken for outcome in outcomes) and not tally.problems
     if well:
         ground.clear()
     else:

@@ -51,7 +51,14 @@ class Outcome:
     equal: bool | None = None
     """Whether the bits after ``--resume`` are those of a run without the fault; None where nothing can be resumed."""
     problems: list[str] = field(default_factory=list)
+    late: str = ""
+    """How long it took, if that was too long: for the table, not for the tests, whose machine may be busy."""
     skipped: str = ""
+
+    @property
+    def broken(self):
+        """Return all that was not as promised."""
+        return [*self.problems, self.late] if self.late else self.problems
 
 
 class Ground:
@@ -86,7 +93,7 @@ def over(job, struck, outcome, limit=LIMIT):
         job.kill()
     outcome.code = job.wait()
     if outcome.seconds > limit:
-        outcome.problems.append(f"took {outcome.seconds:.1f} s")
+        outcome.late = f"took {outcome.seconds:.1f} s"
     if outcome.code in (0, 75):
         outcome.problems.append(f"exit code {outcome.code}")
 
@@ -407,7 +414,7 @@ def table(outcomes):
             continue
         seconds = [outcome.seconds for outcome in done if outcome.seconds is not None]
         spent = f"{statistics.median(seconds):.1f}, {max(seconds):.1f}" if seconds else "-"
-        good = sum(not outcome.problems for outcome in done)
+        good = sum(not outcome.broken for outcome in done)
         codes = ", ".join(map(str, sorted({outcome.code for outcome in done if outcome.code is not None})))
         compared = [outcome.equal for outcome in done if outcome.equal is not None]
         bits = f"{sum(compared)} of {len(compared)}" if compared else "nothing to resume"
