@@ -41,7 +41,7 @@ bench: .venv/.bench  ## time everything, beside other simulators
 # Written last, so that an installation that broke off is taken up again.
 .venv/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[mpi,test,lint,reproduce,ibm]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[mpi,test,lint,reproduce,report,onnx,sweep,wandb,mlflow,docs,ibm]'
 	@touch $@
 
 .venv/.bench: .venv/.installed

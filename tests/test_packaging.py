@@ -75,7 +75,10 @@ def constraints():
 
 
 def test_extras_are_those_that_make_install_and_the_docs_need(extras):
-    assert set(extras) == {"mpi", "test", "lint", "reproduce", "docs", "ibm", "bench"}
+    assert set(extras) == {
+        *("mpi", "test", "lint", "docs", "bench"),
+        *("reproduce", "report", "onnx", "sweep", "wandb", "mlflow", "ibm"),
+    }
 
 
 def test_conda_environment_names_the_requirements_of_setup_cfg(setup_cfg, install_requires, extras, environment):
