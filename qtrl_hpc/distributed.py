@@ -178,7 +178,7 @@ class World:
             The sum, shape (width,), the same bits on every rank.
         """
         if places is None:
-            buffer = rows.sum(axis=0)
+            buffer: NDArray[np.float64] = rows.sum(axis=0)
             with self._losses():
                 self._comm.Allreduce(self._in_place, buffer)
             return buffer
