@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -77,6 +78,23 @@ def preset(name: str, **changes: Any) -> Config:
     return _build({**_file_values(_preset_path(name)), **changes})
 
 
+def read_config(path: Path | str, **changes: Any) -> Config:
+    """Return what a YAML file sets, as ``--config`` reads it, with some values changed; the rest are field defaults.
+
+    Raises:
+        UserError: there is no such file, or a value makes no sense.
+    """
+    file = _existing(Path(path), f"{path}: is not there, expected a YAML file")
+    return _build({**_file_values(file), **changes})
+
+
+def fresh_run_dir(name: str, seed: int) -> Path:
+    """Return the path of a directory that is not there yet, for a run of which nobody has said where."""
+    path = Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{name}-seed{seed}")
+    others = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return path if not path.exists() else next(other for other in others if not other.exists())
+
+
 def parse_train(argv: list[str]) -> TrainOptions:
     """Read the command line of ``qtrl_hpc.train``.
 
@@ -110,7 +128,7 @@ def parse_train(argv: list[str]) -> TrainOptions:
     for source in sources:
         values.update(_file_values(source))
     config = _build({**values, **_parse_values(rest)})
-    run_dir = own.run_dir or Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{name or 'run'}-seed{config.seed}")
+    run_dir = own.run_dir or fresh_run_dir(name or "run", config.seed)
     return TrainOptions(config=config, run_dir=run_dir, resume=own.resume)
 
 
