@@ -66,7 +66,8 @@ class StatevectorQPU:
         """Run the circuit once (see ``QPU.probabilities``)."""
         self._phi = None
         state = self.state(phi)[:, : self._num_amplitudes]
-        return np.einsum("ci,ci->i", state, state, dtype=np.float64)
+        probabilities: NDArray[np.float64] = np.einsum("ci,ci->i", state, state, dtype=np.float64)
+        return probabilities
 
     def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """Run many circuits, one after another (see ``QPU.jobs``)."""
@@ -142,7 +143,8 @@ class AerQPU:
     def probabilities(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Run the circuit once (see ``QPU.probabilities``)."""
         [found] = self._program.probabilities(phi[None])
-        return found[0]
+        probabilities: NDArray[np.float64] = found[0]
+        return probabilities
 
     def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """Run many circuits (see ``QPU.jobs``)."""
