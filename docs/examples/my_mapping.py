@@ -4,6 +4,7 @@
 out_i = f_i·w + (f_i·v)·x_i, where f_i holds 1, the n bits of i as ±1, and the products of two bits; β is w, then v.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,16 @@ class Quadratic:
 
     def __init__(self, *, num_qubits: int, num_rows: int, **further: Any) -> None:
         # hidden_sizes, activation and dtype are given too; this model has no use for them.
-        signs: Array = 2.0 * ((np.arange(num_rows)[:, None] >> np.arange(num_qubits)) & 1) - 1.0
+        bits = (np.arange(num_rows)[:, None] >> np.arange(num_qubits)) & 1
+        signs = np.where(bits == 1, 1.0, -1.0)
         first, second = np.triu_indices(num_qubits, 1)
         self._f = np.column_stack([np.ones(num_rows), signs, signs[:, first] * signs[:, second]])
         self.num_rows = num_rows
-        self.num_parameters = 2 * self._f.shape[1]
+        self.num_parameters: int = 2 * self._f.shape[1]
 
     def initial(self, rng: np.random.Generator) -> Array:
         """Draw a β to start from, shape (l,)."""
-        return rng.normal(0.0, 1.0 / np.sqrt(self._f.shape[1]), self.num_parameters)
+        return rng.normal(0.0, 1.0 / math.sqrt(self._f.shape[1]), self.num_parameters)
 
     def forward(self, beta: Array, x: Array) -> Array:
         """Return M_β of every row, shape (k,), from β, shape (l,), and the features, shape (k,)."""
