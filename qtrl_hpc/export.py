@@ -7,6 +7,7 @@ from qtrl_hpc import hdf5
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint
 from qtrl_hpc.cli import OneLineParser, run_refusing
 from qtrl_hpc.errors import EXIT_DONE, UserError
+from qtrl_hpc.policy import MLP
 from qtrl_hpc.policy_file import PolicyFile
 from qtrl_hpc.provenance import versions
 
@@ -43,7 +44,8 @@ def export(argv: list[str]) -> int:
     print(
         f"{output}: policy {policy.spec.shape}, {policy.spec.num_parameters} weights, "
         f"after {checkpoint.state.update} updates of "
-        f"{checkpoint.num_agents} agents in {policy.env_id}\n  next  python -m qtrl_hpc.evaluate {output}"
+        f"{checkpoint.num_agents} agents in {policy.env_id}\n"
+        f"  next  python -m qtrl_hpc.evaluate {output}{_own_modules(policy)}"
     )
     return EXIT_DONE
 
@@ -56,6 +58,12 @@ def _check_replaceable(output: Path) -> None:
         PolicyFile.load(output)
     except UserError as error:
         raise UserError(f"--output: got {output}, which exists and is no policy file that could be replaced") from error
+
+
+def _own_modules(policy: PolicyFile) -> str:
+    """Return the flags by which a user says again what of his own is to be imported."""
+    network = "" if policy.spec.network == MLP else f" --policy-network {policy.spec.network}"
+    return network + (f" --env-id {policy.env_id}" if ":" in policy.env_id else "")
 
 
 def policy_from(checkpoint: Checkpoint) -> PolicyFile:
