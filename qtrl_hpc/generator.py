@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc import mlp
+from qtrl_hpc.concentration import Concentration, concentration
 from qtrl_hpc.mapping import Mapping
 from qtrl_hpc.quantum.qpu import QPU
 from qtrl_hpc.stopwatch import Stopwatch
@@ -46,6 +47,10 @@ class Generator(Protocol):
 
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw a Theta to start from."""
+        ...
+
+    def concentration(self) -> Concentration | None:
+        """Return how far the probabilities of the last call were spread; None where no circuit is trained."""
         ...
 
 
@@ -102,7 +107,7 @@ class QuantumGenerator:
 
     def from_probabilities(self, Theta: Theta, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64, from probabilities at its angles, shape (2^n,) (METHOD steps 3 to 5)."""
-        self._Theta = Theta
+        self._Theta, self._all_probabilities = Theta, probabilities
         with self._stopwatch("mapping"):
             self._probabilities = probabilities[: self._mapping.num_rows]
             x = self._feature.forward(self._probabilities, self._qpu.ansatz.num_qubits)
@@ -135,6 +140,10 @@ class QuantumGenerator:
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
         return initial_Theta(self._qpu.ansatz.num_angles, self._mapping.sizes, rng)
+
+    def concentration(self) -> Concentration:
+        """Return how far all 2^n probabilities of the last call were spread."""
+        return concentration(self._all_probabilities)
 
 
 def initial_Theta(num_angles: int, mapping_sizes: tuple[int, ...], rng: np.random.Generator) -> Theta:
@@ -176,6 +185,9 @@ class FixedFeatureGenerator:
         """Draw beta as PyTorch's ``nn.Linear`` would."""
         return Theta(initial_Theta(self._num_angles, self._mapping.sizes, rng).beta.copy(), 0)
 
+    def concentration(self) -> None:
+        """Return None: there is no circuit that training changes."""
+
 
 class ClassicalGenerator:
     """Train theta itself, the baseline: Θ has no angles and β = θ.
@@ -198,3 +210,6 @@ class ClassicalGenerator:
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw theta as PyTorch's ``nn.Linear`` would."""
         return Theta(mlp.initial_parameters(self._sizes, rng), 0)
+
+    def concentration(self) -> None:
+        """Return None: there is no circuit."""

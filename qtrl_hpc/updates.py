@@ -251,6 +251,7 @@ def _metrics_row(run: Run, state: TrainingState, total: Total, failures: dict[in
         **{name: int(total[name]) for name in COUNTS},
     }
     seconds = {f"seconds_{phase}": total[phase] / run.world.size for phase in PHASES[:-1]}
+    gradient = total.gradient / total["delivered"]
     return {
         "update": state.update,
         "episodes": int(total["episodes"]),
@@ -258,12 +259,33 @@ def _metrics_row(run: Run, state: TrainingState, total: Total, failures: dict[in
         "reward_mean": total.mean("reward", "episodes"),
         "episode_length_mean": total.mean("length", "episodes"),
         "entropy_mean": total.mean("entropy", "steps"),
-        "grad_norm": float(np.linalg.norm(total.gradient)) / int(total["delivered"]),
+        "grad_norm": float(np.linalg.norm(gradient)),
+        **_quantum_metrics(run.fleet, Theta(gradient, state.Theta.num_angles)),
+        "baseline": state.baseline.expected,
         **(measured if measures(run.config) else {}),
         **({"ranks": run.world.size, "left": _newly_left(run, state.update)} if run.world.tolerant else {}),
         "seconds": run.stopwatch.total,
         **seconds,
         "seconds_reduction": run.stopwatch.seconds["reduction"],
+    }
+
+
+def _quantum_metrics(fleet: Fleet, gradient: Theta) -> dict[str, float]:
+    """Return how far the update's probabilities are spread, and the norms of both parts of ∂J/∂Θ.
+
+    Where no circuit is trained there are neither; where no QPU of this rank has delivered, the norms alone.
+    """
+    if not gradient.num_angles:
+        return {}
+    spread = fleet.concentration()
+    return {
+        "grad_norm_phi": float(np.linalg.norm(gradient.phi)),
+        "grad_norm_beta": float(np.linalg.norm(gradient.beta)),
+        **(
+            {"probability_entropy": spread.entropy, "participation_ratio": spread.participation_ratio}
+            if spread
+            else {}
+        ),
     }
 
 

@@ -75,6 +75,10 @@ FIELDS = {
     "progress_timeout": (None, [*NOT_NUMBER, 0, -1.0]),
     "on_agent_failure": ("continue", NAME),
     "adopt": (True, [None, 1, 0, "yes", "true", [True]]),
+    "trackers": ((), [None, 5, "tensorboard", ["tensorboad"], ["wandb", "wandb"], [1], [["wandb"]]]),
+    "evaluate_every": (100, [*NOT_INT, 0, -1]),
+    "evaluate_episodes": (5, COUNT),
+    "video_every": (100, [*NOT_INT, 0, -1]),
 }
 GOOD = {name: good for name, (good, _) in FIELDS.items()}
 # All of them but for one of the two that exclude each other.
