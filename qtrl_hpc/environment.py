@@ -47,8 +47,12 @@ def reset_seed(sequence: np.random.SeedSequence) -> int:
     return int(sequence.generate_state(1)[0])
 
 
-def make_environment(env_id: str) -> gymnasium.Env:
+def make_environment(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     """Make a Gymnasium environment by its name.
+
+    Args:
+        env_id: its name.
+        render_mode: how it draws, ``rgb_array`` for pictures; None: not at all.
 
     Raises:
         UserError: there is none of that name, or it cannot be made.
@@ -59,7 +63,8 @@ def make_environment(env_id: str) -> gymnasium.Env:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            env = gymnasium.make(env_id)
+            # Not every constructor knows a render_mode.
+            env = gymnasium.make(env_id, **({} if render_mode is None else {"render_mode": render_mode}))
     except Exception as error:  # an environment's own constructor may raise anything
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(

@@ -154,7 +154,8 @@ def test_resume_with_another_value(name):
     ours, saved = Config(**{name: GOOD[name]}), Config()
     where_and_how_long = ("updates", "agents_per_rank", "checkpoint_every", "threads", "device")
     patience = ("qpu_retries", "qpu_pause", "qpu_timeout", "quorum", "progress_timeout", "on_agent_failure", "adopt")
-    if name in (*where_and_how_long, *patience):
+    watched = ("trackers", "evaluate_every", "evaluate_episodes", "video_every")
+    if name in (*where_and_how_long, *patience, *watched):
         assert name in RESUMABLE_FIELDS
         ours.check_resumes(saved, "run/checkpoint.h5")
     else:
