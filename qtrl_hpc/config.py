@@ -227,6 +227,10 @@ class MeasurementConfig(_Checked):
             self._number("qpu_timeout", 0.0, above=True)
         self._number("quorum", 0.0, 1.0, above=True)
 
+    def spsa_gain_at(self, update: int) -> float:
+        """Return what SPSA's gain sequence makes of the learning rate: a_k/a_0 = ((A + 1)/(A + k + 1))^alpha."""
+        return ((self.spsa_stability + 1.0) / (self.spsa_stability + update + 1.0)) ** self.spsa_alpha
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforceConfig(_Checked):

@@ -27,12 +27,14 @@ from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.fleet_factory import describe_measurement, make_fleet
 from qtrl_hpc.generator import Theta
 from qtrl_hpc.launcher import launched_rank
+from qtrl_hpc.monitoring import make_monitor
 from qtrl_hpc.recorder import Recorder
 from qtrl_hpc.run_directory import InUseError, RunDirectory
 from qtrl_hpc.status import Status, say_failed
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch
 from qtrl_hpc.survival import Survive
+from qtrl_hpc.trackers import check_installed
 from qtrl_hpc.updates import Run, initial_state, run_updates, running_episodes, save
 from qtrl_hpc.watchdog import Watchdog, forget_signs
 
@@ -95,10 +97,9 @@ def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
                     return run.recorder
                 held = directory or _take_over(run_dir)
                 status = Status(run_dir, config.updates, run.num_agents, update, run.left)
-                return records.enter_context(Recorder(held, update, config.updates, status))
+                return records.enter_context(Recorder(held, update, config, world.size, status))
 
-            if directory:
-                run.recorder = record(state.update)
+            run.recorder = world.agree(lambda: record(state.update) if directory else None)
             if not options.resume:
                 save(run, state, running_episodes(run))
             survive = None
@@ -144,7 +145,9 @@ def _prepare(
         )
 
     fleet = world.agree(lambda: fleet_of(agents.numbers))
-    run = Run(world, config, spec, fleet, agents, stop, stopwatch)
+    world.agree(lambda: check_installed(config))
+    monitor = world.agree(lambda: make_monitor(config, spec, stopwatch.at))
+    run = Run(world, config, spec, fleet, agents, stop, stopwatch, monitor=monitor)
     return run, fleet_of
 
 
@@ -239,6 +242,8 @@ def _introduce(run: Run, options: TrainOptions, directory: RunDirectory, state: 
         *describe_measurement(config, run.spec),
         f"run       {directory.path}, from update {state.update} to {config.updates}",
     ]
+    if "tensorboard" in config.trackers:
+        lines.append(f"watch     tensorboard --logdir {directory.path}")
     print("\n  ".join([f"qtrl_hpc {qtrl_hpc.__version__}", *lines]), flush=True)
 
 

@@ -18,6 +18,7 @@ from qtrl_hpc import train as train_module
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.cli import parse_train
 from qtrl_hpc.errors import UserError
+from qtrl_hpc.evaluation import bootstrap_interval
 from qtrl_hpc.factory import make_generator
 from qtrl_hpc.policy_file import PolicyFile
 from qtrl_hpc.run_directory import RunDirectory
@@ -294,10 +295,10 @@ def test_evaluation_for_people_says_the_same_as_for_programs(run, capsys):
 def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
     """95% of intervals, within four standard deviations of 200 trials: at least 176."""
     rng = np.random.default_rng(0)
-    intervals = [evaluate.bootstrap_interval(rng.exponential(size=60), seed) for seed in range(200)]
+    intervals = [bootstrap_interval(rng.exponential(size=60), seed) for seed in range(200)]
     assert 176 <= sum(low < 1.0 < high for low, high in intervals) < 200
-    assert evaluate.bootstrap_interval(np.full(5, 0.7), 0) == (0.7, 0.7)
-    assert evaluate.bootstrap_interval(np.array([0.7]), 0) == (None, None)
+    assert bootstrap_interval(np.full(5, 0.7), 0) == (0.7, 0.7)
+    assert bootstrap_interval(np.array([0.7]), 0) == (None, None)
 
 
 # --- what is refused ---
