@@ -8,10 +8,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrl_hpc.agents import make_network
 from qtrl_hpc.animation import gif, make_drawn_environment, record_episodes
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import make_environment
-from qtrl_hpc.episode import Actor
 from qtrl_hpc.evaluation import outcome
 from qtrl_hpc.extras import require
 from qtrl_hpc.play import Act, play_episode
@@ -45,6 +45,7 @@ class Monitor:
 
     def __init__(self, config: Config, spec: PolicySpec, at: Callable[[str], None]) -> None:
         self._config, self._spec, self._at = config, spec, at
+        self._network = make_network(spec, config.threads)
         self._env: gymnasium.Env[Any, Any] | None = None
         if config.video_every is not None:
             require("--video-every", "report", "imageio", "PIL")
@@ -56,7 +57,7 @@ class Monitor:
 
     def look(self, theta: NDArray[np.float64], update: int) -> Sight:
         """Play the policy with the weights ``theta``, shape (k,), and return what is due after an update."""
-        act = sampling(theta, self._spec)
+        act = self._sampling(theta)
         evaluates, draws = (
             self._is_time(every, update) for every in (self._config.evaluate_every, self._config.video_every)
         )
@@ -65,6 +66,11 @@ class Monitor:
     @staticmethod
     def _is_time(every: int | None, update: int) -> bool:
         return every is not None and update > 0 and update % every == 0
+
+    def _sampling(self, theta: NDArray[np.float64]) -> Act:
+        """Return what draws actions as agents in training do."""
+        actor = self._network.actor(theta)
+        return lambda obs, rng: actor(flatten_observation(obs, self._spec), rng.random())
 
     def _evaluate(self, act: Act, update: int) -> dict[str, Any]:
         start, config = time.perf_counter(), self._config
@@ -100,9 +106,3 @@ def make_monitor(config: Config, spec: PolicySpec, at: Callable[[str], None]) ->
     """Return what looks at the policy; None where the configuration asks for nothing of it. See ``Monitor``."""
     asked = config.evaluate_every is not None or config.video_every is not None
     return Monitor(config, spec, at) if asked else None
-
-
-def sampling(theta: NDArray[np.float64], spec: PolicySpec) -> Act:
-    """Return what draws the actions of a policy, by NumPy alone."""
-    actor = Actor(theta, spec)
-    return lambda obs, rng: actor(flatten_observation(obs, spec), rng.random())

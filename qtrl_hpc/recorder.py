@@ -1,5 +1,6 @@
 """What rank 0 keeps of a run: metrics, checkpoints, and what it tells the person who watches."""
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class Recorder:
         config: of the run.
         num_ranks: that make the updates.
         status: says how the run stands, in a file.
+        listeners: each is called with every update's metrics.
+        quiet: show nothing.
 
     Raises:
         UserError: a tracker does not start.
@@ -55,23 +58,29 @@ class Recorder:
     config: Config
     num_ranks: int
     status: Status
+    listeners: Sequence[Callable[[dict[str, Any]], None]] = ()
+    quiet: bool = False
 
     def __post_init__(self) -> None:
         self.total = self.config.updates
         self._open_files(self.start)
         trackers = open_trackers(self.config, self.directory.path, self.start, config_yaml(self.config))
         self._tracking = Tracking(trackers, self.config, self.num_ranks, self._metrics.totals)
-        self._display = ProgressDisplay(self.start, self.total)
+        self._display = None if self.quiet else ProgressDisplay(self.start, self.total)
 
     def __enter__(self) -> "Recorder":
         self.status.write("running")
-        self._display.__enter__()
+        if self._display:
+            self._display.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._display.__exit__(kind, error, trace)
+        if self._display:
+            self._display.__exit__(kind, error, trace)
+        self._metrics.close()
+        self._evaluations.close()
         # What ended the run is not to be hidden by what then cannot be written either.
         with suppress(Exception) if error else nullcontext():
             self._tracking.close(done=error is None)
@@ -98,9 +107,12 @@ class Recorder:
             self._write(row)
 
     def update(self, row: dict[str, Any]) -> None:
-        """Write one update's metrics and show it."""
+        """Write one update's metrics, show it, and tell the listeners."""
         self._write(row)
-        self._display.show(row["update"], row["reward_mean"])
+        if self._display:
+            self._display.show(row["update"], row["reward_mean"])
+        for listener in self.listeners:
+            listener(dict(row))
 
     def _write(self, row: dict[str, Any]) -> None:
         self._metrics.write(row)
@@ -112,7 +124,8 @@ class Recorder:
         if row is not None and self._evaluations.last < sight.update:
             self._evaluations.write(row)
             self._tracking.evaluation(row)
-            self._display.say(_in_words(row))
+            if self._display:
+                self._display.say(_in_words(row))
         if sight.gif is not None:
             path = self.directory.path / VIDEOS / f"update-{sight.update:06d}.gif"
             path.parent.mkdir(exist_ok=True)
