@@ -13,6 +13,7 @@ from qtrl_hpc import files
 from qtrl_hpc.environment import make_environment
 from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.extras import require
+from qtrl_hpc.output_file import check_output
 from qtrl_hpc.play import Act, play_episode
 
 Frame = NDArray[np.uint8]
@@ -24,7 +25,6 @@ LINE = 20
 HELD = 4
 """So many frames the end of an episode is shown."""
 SECONDS, SLOWEST, QUICKEST = 8.0, 4.0, 30.0
-GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 
 
 def check_gif(path: Path, flag: str) -> None:
@@ -35,12 +35,7 @@ def check_gif(path: Path, flag: str) -> None:
             ``report`` is missing. It names the flag.
     """
     require(flag, "report", "imageio", "PIL")
-    if path.suffix.lower() != ".gif":
-        raise UserError(f"{flag}: got {path}, expected a name that ends in .gif")
-    if not path.parent.is_dir():
-        raise UserError(f"{flag}: got {path}, whose folder does not exist")
-    if path.exists() and not _is_gif(path):
-        raise UserError(f"{flag}: got {path}, which exists and is no GIF that could be replaced")
+    check_output(path, flag, ".gif")
 
 
 def make_drawn_environment(env_id: str) -> gymnasium.Env[Any, Any]:
@@ -151,11 +146,3 @@ def _drawn(env: gymnasium.Env[Any, Any], env_id: str) -> Frame:
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise UserError(f"{env_id}: draws {picture.dtype} of shape {picture.shape}, expected uint8 (height, width, 3)")
     return picture
-
-
-def _is_gif(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(6) in GIF_SIGNATURES
-    except OSError:
-        return False

@@ -60,7 +60,7 @@ def command(argv: list[str]) -> int:
     env_id = chosen_environment(file, options.policy, options.env_id)
     env = make_environment(env_id)
     check_fits(env, file.spec, env_id, str(options.policy))
-    policy = Policy(file.spec, file.theta).to(checked_device(options.device))
+    policy = Policy(file.spec, file.theta, options.policy_network).to(checked_device(options.device))
     if animated:
         make_drawn_environment(env_id).close()  # or it would be refused after all episodes were played
     result = evaluate(policy, env, options.policy, env_id, options.episodes, options.seed, greedy=options.greedy)
@@ -160,6 +160,9 @@ def _parser() -> OneLineParser:
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of every random stream (default: 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most probable action instead of drawing one")
     parser.add_argument("--env-id", help="another environment than the policy was trained in")
+    parser.add_argument(
+        "--policy-network", metavar="MODULE:OBJECT", help="the policy's network, where it is not ours: it is imported"
+    )
     parser.add_argument("--device", default="cpu", help="where the policy runs: cpu or cuda (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--gif", type=Path, metavar="FILE.gif", help="also draw episodes, as an animation")

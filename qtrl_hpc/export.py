@@ -24,6 +24,7 @@ from qtrl_hpc.evaluate import chosen_environment, evaluate
 from qtrl_hpc.inference import Policy, parameter_shapes
 from qtrl_hpc.model_card import card, write_card
 from qtrl_hpc.onnx_export import VerificationError, encode, random_observations, require_onnx, to_onnx, verify
+from qtrl_hpc.policy import MLP
 from qtrl_hpc.policy_file import SUFFIXES, PolicyFile
 from qtrl_hpc.provenance import versions
 
@@ -52,25 +53,26 @@ def export(argv: list[str]) -> int:
     for output in outputs:
         _check_replaceable(output)
     file = policy_from(checkpoint)
-    env, not_evaluated = _environment(file, options)
+    policy = _policy(file, outputs, options.policy_network)
+    env, not_evaluated = _environment(file, policy, options)
     observations = random_observations(file.spec)
     if env is not None:
         observations = np.concatenate([observations, _observations(env, file)])
     try:
-        job = _Export(file, outputs, options.license, observations)
+        job = _Export(file, policy, outputs, options.license, observations)
         job.write(not_evaluated or "the evaluation was not finished")
     except VerificationError as error:
         print(f"error: --output: {error}; nothing was written", file=sys.stderr)
         return EXIT_FAILED
     print(_what_was_written(file, checkpoint, outputs), flush=True)
-    if env is not None:
-        job.file = _evaluated(job, env, options)
+    if env is not None and policy is not None:
+        job.file = _evaluated(file, policy, env, options)
         job.write(None)
     for path in job.kept:
         print(f"warning: {path} is not as an export wrote it: left as it is", file=sys.stderr)
     if env is None and options.episodes:
         print(f"warning: not evaluated: {not_evaluated}", file=sys.stderr)
-    print(f"  next    python -m qtrl_hpc.evaluate {outputs[0]}")
+    print(f"  next    python -m qtrl_hpc.evaluate {outputs[0]}{_own_modules(file)}")
     return EXIT_DONE
 
 
@@ -79,22 +81,26 @@ class _Export:
 
     Args:
         file: the policy.
+        policy: the same as a module; None is enough for ``.h5``.
         outputs: paths of the files.
         licence: of the weights, for the cards.
         observations: that an ONNX model is verified on, shape (batch, *obs_shape), float32.
     """
 
     def __init__(
-        self, file: PolicyFile, outputs: Sequence[Path], licence: str | None, observations: NDArray[np.float32]
+        self,
+        file: PolicyFile,
+        policy: Policy | None,
+        outputs: Sequence[Path],
+        licence: str | None,
+        observations: NDArray[np.float32],
     ) -> None:
         self.file = file
-        self.policy = Policy(file.spec, file.theta)
-        weights = torch.nn.utils.parameters_to_vector(self.policy.layers.parameters())
-        assert weights.detach().numpy().tobytes() == file.theta.tobytes(), "torch orders the weights as theta does"
         self.kept: list[Path] = []
         """Cards that somebody has changed."""
-        self._outputs, self._licence, self._observations = outputs, licence, observations
-        self._model = to_onnx(self.policy) if any(path.suffix == ".onnx" for path in outputs) else None
+        self._policy, self._outputs, self._licence, self._observations = policy, outputs, licence, observations
+        onnx = policy is not None and any(path.suffix == ".onnx" for path in outputs)
+        self._model = to_onnx(policy) if policy is not None and onnx else None
 
     def write(self, not_evaluated: str | None) -> None:
         """Write all files, or none where an ONNX model is not the same policy; then their cards.
@@ -118,13 +124,13 @@ class _Export:
                     self.kept.append(path)
 
     def _content(self, suffix: str) -> bytes:
-        if suffix == ".h5":
+        if suffix == ".h5" or self._policy is None:
             return self.file.to_hdf5()
-        shapes = parameter_shapes(self.policy)
+        shapes = parameter_shapes(self._policy)
         if suffix == ".safetensors":
             return self.file.to_safetensors(shapes)
         content = encode(self._model, self.file.texts(shapes))
-        verify(content, self.policy, self._observations)
+        verify(content, self._policy, self._observations)
         return content
 
     def _is_same(self, path: Path) -> bool:
@@ -135,7 +141,23 @@ class _Export:
             return False
 
 
-def _environment(file: PolicyFile, options: argparse.Namespace) -> tuple[gymnasium.Env[Any, Any] | None, str | None]:
+def _policy(file: PolicyFile, outputs: Sequence[Path], network: str | None) -> Policy | None:
+    """Return the policy as a module; None where its network is the user's own, is not named, and need not be.
+
+    Raises:
+        UserError: it need be, or what is named does not fit.
+    """
+    if file.spec.network != MLP and network is None and all(path.suffix == ".h5" for path in outputs):
+        return None
+    policy = Policy(file.spec, file.theta, network)
+    weights = torch.nn.utils.parameters_to_vector(policy.layers.parameters())
+    assert weights.detach().numpy().tobytes() == file.theta.tobytes(), "torch orders the weights as theta does"
+    return policy
+
+
+def _environment(
+    file: PolicyFile, policy: Policy | None, options: argparse.Namespace
+) -> tuple[gymnasium.Env[Any, Any] | None, str | None]:
     """Return the environment to evaluate in, or None and why there is none.
 
     Raises:
@@ -143,6 +165,8 @@ def _environment(file: PolicyFile, options: argparse.Namespace) -> tuple[gymnasi
     """
     if options.episodes == 0:
         return None, "--episodes 0"
+    if policy is None:
+        return None, f"expected --policy-network {file.spec.network} from you, if you trust it: it would be imported"
     try:
         env_id = chosen_environment(file, options.source, options.env_id)
         env = make_environment(env_id)
@@ -154,14 +178,16 @@ def _environment(file: PolicyFile, options: argparse.Namespace) -> tuple[gymnasi
     return env, None
 
 
-def _evaluated(job: _Export, env: gymnasium.Env[Any, Any], options: argparse.Namespace) -> PolicyFile:
+def _evaluated(
+    file: PolicyFile, policy: Policy, env: gymnasium.Env[Any, Any], options: argparse.Namespace
+) -> PolicyFile:
     """Play episodes, say what they earned, and return the policy with that in its provenance."""
-    env_id = job.file.env_id if options.env_id is None else options.env_id
-    found = evaluate(job.policy, env, options.source, env_id, options.episodes, options.seed, greedy=False)
+    env_id = file.env_id if options.env_id is None else options.env_id
+    found = evaluate(policy, env, options.source, env_id, options.episodes, options.seed, greedy=False)
     interval = "" if found.reward_low is None else f" (95% interval {found.reward_low:.4f} to {found.reward_high:.4f})"
     print(f"  reward  {found.reward_mean:.4f}{interval}, {found.episodes} episodes, sampled, seed {found.seed}")
     kept = {name: value for name, value in asdict(found).items() if name != "policy"}
-    return dataclasses.replace(job.file, provenance={**job.file.provenance, "evaluation": kept})
+    return dataclasses.replace(file, provenance={**file.provenance, "evaluation": kept})
 
 
 def _observations(env: gymnasium.Env[Any, Any], file: PolicyFile) -> NDArray[np.float32]:
@@ -205,11 +231,16 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _what_was_written(file: PolicyFile, checkpoint: Checkpoint, outputs: Sequence[Path]) -> str:
-    sizes = "-".join(map(str, file.spec.sizes))
     return (
-        f"{', '.join(map(str, outputs))}: policy {sizes}, {file.spec.num_parameters} weights, after "
+        f"{', '.join(map(str, outputs))}: policy {file.spec.shape}, {file.spec.num_parameters} weights, after "
         f"{checkpoint.state.update} updates of {checkpoint.num_agents} agents in {file.env_id}"
     )
+
+
+def _own_modules(file: PolicyFile) -> str:
+    """Return the flags by which a user says again what of his own is to be imported."""
+    network = "" if file.spec.network == MLP else f" --policy-network {file.spec.network}"
+    return network + (f" --env-id {file.env_id}" if ":" in file.env_id else "")
 
 
 def policy_from(checkpoint: Checkpoint) -> PolicyFile:
@@ -259,6 +290,9 @@ def _parser() -> OneLineParser:
     )
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of these episodes (default: 0)")
     parser.add_argument("--env-id", help="the environment to play them in, where it is not the checkpoint's own")
+    parser.add_argument(
+        "--policy-network", metavar="MODULE:OBJECT", help="the policy's network, where it is not ours: it is imported"
+    )
     parser.add_argument(
         "--license", type=_licence, metavar="NAME", help="of the weights, as in CC-BY-4.0, for the card"
     )

@@ -74,7 +74,8 @@ def encode(
             for piece, part in _pieces(name, value):
                 file.attrs[piece] = part
         file.flush()
-        return image.get_file_image()
+        content: bytes = image.get_file_image()
+    return content
 
 
 def read(path: Path, *, format: str, format_version: int, compressed: bool = False) -> tuple[Attributes, Datasets]:

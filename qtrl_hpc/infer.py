@@ -42,7 +42,7 @@ def infer(argv: list[str]) -> int:
         given, missing = ("--observations", "--output") if options.output is None else ("--output", "--observations")
         raise UserError(f"{given}: got no {missing} beside it, expected both: a file to read and one to write")
     file = PolicyFile.load(options.policy)
-    policy = Policy(file.spec, file.theta).to(checked_device(options.device))
+    policy = Policy(file.spec, file.theta, options.policy_network).to(checked_device(options.device))
     if options.observations is not None:
         act_on_file(policy, options)
     else:
@@ -166,6 +166,9 @@ def _parser() -> OneLineParser:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--greedy", action="store_true", help="take the most probable action")
     how.add_argument("--sample", action="store_true", help="draw each action, as in training (the default)")
+    parser.add_argument(
+        "--policy-network", metavar="MODULE:OBJECT", help="the policy's network, where it is not ours: it is imported"
+    )
     parser.add_argument("--device", default="cpu", help="where the policy runs: cpu or cuda (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--render", action="store_true", help="watch it in a window")

@@ -15,6 +15,7 @@ import yaml
 
 from qtrl_hpc import cli, files
 from qtrl_hpc.errors import one_line
+from qtrl_hpc.policy import MLP, PolicySpec
 from qtrl_hpc.policy_file import PolicyFile
 
 PAPER = "arXiv 2412.08845"
@@ -39,7 +40,7 @@ _KINDS = {
 _TEMPLATE = """\
 # {title}
 
-A reinforcement-learning policy for {env}: an ordinary neural network, {sizes} with {activation}, {weights} weights in
+A reinforcement-learning policy for {env}: an ordinary neural network, {network}, {weights} weights in
 float64. {generated} Nothing quantum is needed to run it.
 
 ## Training
@@ -107,13 +108,12 @@ def card(policy: PolicyFile, outputs: Sequence[Path], *, licence: str | None, no
         licence: of the weights; None: not stated.
         not_evaluated: why there is no evaluation; None where there is one.
     """
-    spec, shapes = policy.spec, "-".join(map(str, policy.spec.sizes))
+    spec = policy.spec
     texts = policy.texts({})
     body = _TEMPLATE.format(
         title=f"{outputs[0].stem}: a policy for {_plain(policy.env_id)}",
         env=_code(policy.env_id),
-        sizes=shapes,
-        activation=spec.activation if spec.hidden_sizes else "no hidden layer",
+        network=_network(spec),
         weights=spec.num_parameters,
         generated=_generated(policy.provenance, spec.num_parameters),
         training=_training(policy.provenance),
@@ -216,25 +216,35 @@ def _observation(policy: PolicyFile) -> str:
     return f"one observation of {shape} numbers" + ("" if key is None else f", entry {_code(key)} of a dictionary")
 
 
+def _network(spec: PolicySpec) -> str:
+    """Return what the network is, in words."""
+    if spec.network != MLP:
+        return f"{_code(spec.network)} of its maker's own"
+    return f"{spec.shape} with {spec.activation if spec.hidden_sizes else 'no hidden layer'}"
+
+
 def _how_to_run(policy: PolicyFile, outputs: Sequence[Path]) -> str:
-    first, names = outputs[0].name, {path.suffix: path.name for path in outputs}
-    colon = f" --env-id {policy.env_id}" if ":" in policy.env_id else ""
+    first, names, network = outputs[0].name, {path.suffix: path.name for path in outputs}, policy.spec.network
+    flags, named = f" --env-id {policy.env_id}" if ":" in policy.env_id else "", ""
+    if network != MLP:
+        flags, named = f"{flags} --policy-network {network}", f', network="{network}"'
+    load = f'policy = load_policy("{first}"{named})'
     ways = [
-        ("Played in its environment", "sh", f"python -m qtrl_hpc.infer {first}{colon} --episodes 5"),
+        ("Played in its environment", "sh", f"python -m qtrl_hpc.infer {first}{flags} --episodes 5"),
         (
             "In a program of your own",
             "python",
-            f'from qtrl_hpc.inference import load_policy\n\npolicy = load_policy("{first}")\naction = policy.act(obs)',
+            f"from qtrl_hpc.inference import load_policy\n\n{load}\naction = policy.act(obs)",
         ),
     ]
     if ".onnx" in names:
         ways.append(
             ("With ONNX Runtime, without qtrl_hpc", "python", _ONNX.format(name=names[".onnx"], obs=_obs(policy)))
         )
-    elif ".safetensors" in names:
+    elif ".safetensors" in names and network == MLP:
         ways.append(("With torch, without qtrl_hpc", "python", _torch(policy, names[".safetensors"])))
-    else:
-        ways.append(("With h5py, without qtrl_hpc: theta, layer by layer", "python", _H5PY.format(name=first)))
+    elif ".h5" in names:
+        ways.append(("With h5py, without qtrl_hpc: theta", "python", _H5PY.format(name=names[".h5"])))
     return "\n\n".join(f"{title}:\n\n```{language}\n{text}\n```" for title, language, text in ways)
 
 

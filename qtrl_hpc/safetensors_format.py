@@ -46,4 +46,5 @@ def _array(content: bytes, data: int, name: str, entry: dict[str, Any]) -> NDArr
     if entry["dtype"] != "F64":
         raise ValueError(f"{name[:80]} is no float64 array")
     start, end = entry["data_offsets"]
-    return np.frombuffer(content, "<f8", (end - start) // 8, data + start).reshape(entry["shape"])
+    array: NDArray[np.float64] = np.frombuffer(content, "<f8", (end - start) // 8, data + start).reshape(entry["shape"])
+    return array
