@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
 from test_packaging import CUDA_BUILD, PINNED_FOR, constraints, extras, install_requires, requirements, setup_cfg
 
 __all__ = ["constraints", "extras", "install_requires", "setup_cfg"]  # fixtures
@@ -106,7 +105,8 @@ def test_builder_is_sent_what_is_copied_and_nothing_else(dockerfile):
 def test_dependencies_come_before_the_sources(dockerfile):
     texts = [" ".join(pair) for pair in dockerfile]
     dependencies = texts.index("RUN sh jobs/containers/install.sh dependencies")
-    assert dependencies < texts.index("COPY qtrl_hpc qtrl_hpc") < texts.index("RUN sh jobs/containers/install.sh package")
+    package = texts.index("RUN sh jobs/containers/install.sh package")
+    assert dependencies < texts.index("COPY qtrl_hpc qtrl_hpc") < package
 
 
 def test_both_take_the_steps_in_order_and_check(dockerfile, definition):

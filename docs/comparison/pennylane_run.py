@@ -31,7 +31,7 @@ def main() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    print("hybrid torch policy, loss after 10 steps:", float(loss))
+    print("hybrid torch policy, loss after 10 steps:", loss.item())
 
     def cost(weights):  # type: ignore[no-untyped-def]
         entangled(weights)
@@ -40,7 +40,8 @@ def main() -> None:
     weights = qml.numpy.array(qml.numpy.random.default_rng(0).uniform(0, 6, shape), requires_grad=True)
     exact = qml.QNode(cost, qml.device("default.qubit", wires=4), diff_method="backprop")
     sampled = qml.set_shots(qml.QNode(cost, qml.device("default.qubit", wires=4), diff_method="parameter-shift"), 1000)
-    print("backprop, and parameter shift of 1000 shots:", qml.grad(exact)(weights).sum(), qml.grad(sampled)(weights).sum())
+    gradients = [qml.grad(node)(weights).sum() for node in (exact, sampled)]
+    print("sum of the gradient by backprop, and by parameter shift of 1000 shots:", *gradients)
 
     def noisy(weights):  # type: ignore[no-untyped-def]
         entangled(weights)
