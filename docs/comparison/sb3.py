@@ -1,4 +1,4 @@
-"""Train Stable-Baselines3 on the environment of preset tuned, and export to ONNX: ``python docs/comparison/sb3.py PPO 0``.
+"""Train Stable-Baselines3 on the environment of preset tuned; export it: ``python docs/comparison/sb3.py PPO 0``.
 
 In a virtual environment of its own:
 pip install stable-baselines3==2.9.2 minigrid tensorboard onnx onnxruntime onnxscript
