@@ -3,6 +3,7 @@
 Nothing here pickles: what travels is float64 buffers and UTF-8 text.
 """
 
+import faulthandler
 import json
 import os
 import re
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS_BETWEEN_TESTS = 1e-3
+SECONDS_TO_START = 600.0
+"""A rank that MPI has not started after so long shows where it is and ends: ranks that miss others wait for ever."""
 
 
 class AgreedError(UserError):
@@ -69,7 +72,12 @@ class World:
             UserError: there is no MPI library, or the launcher is of another MPI than mpi4py.
         """
         try:
-            from mpi4py import MPI
+            # MPI keeps Python's lock while it starts, so that no thread of ours could watch it.
+            faulthandler.dump_traceback_later(SECONDS_TO_START, exit=True, file=sys.__stderr__ or sys.stderr)
+            try:
+                from mpi4py import MPI
+            finally:
+                faulthandler.cancel_dump_traceback_later()
         except (ImportError, RuntimeError) as error:
             raise UserError(
                 f"MPI: mpi4py cannot load an MPI library ({one_line(error)}); load your site's MPI module, "
@@ -170,7 +178,7 @@ class World:
             The sum, shape (width,), the same bits on every rank.
         """
         if places is None:
-            buffer = rows.sum(axis=0)
+            buffer: NDArray[np.float64] = rows.sum(axis=0)
             with self._losses():
                 self._comm.Allreduce(self._in_place, buffer)
             return buffer
@@ -393,6 +401,16 @@ def _place_on_node(comm: "MPI.Intracomm") -> tuple[int, int]:
     return rank, size
 
 
+def end_all(world: World, error: BaseException) -> NoReturn:
+    """Say what this rank alone has met, and end all ranks: the others wait for it."""
+    if isinstance(error, UserError):
+        print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
+        world.abort(EXIT_BAD_INPUT)
+    text = "".join(traceback.format_exception(error))
+    print(f"rank {world.rank} of {world.size} failed:\n{text}", file=sys.stderr, flush=True)
+    world.abort(EXIT_FAILED)
+
+
 def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> NoReturn:
     """Run a command on every rank and end the process with its exit code. Collective: all ranks.
 
@@ -415,12 +433,8 @@ def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> No
         code = EXIT_BAD_INPUT if isinstance(error, AgreedError) else EXIT_FAILED
         if world.rank == 0:
             print(f"error: {error}", file=sys.stderr, flush=True)
-    except UserError as error:
-        print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
-        world.abort(EXIT_BAD_INPUT)
-    except BaseException:
-        print(f"rank {world.rank} of {world.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-        world.abort(EXIT_FAILED)
+    except BaseException as error:
+        end_all(world, error)
     world.finish()
     # MPI that has lost ranks cannot be shut down, and a back end that hangs must not keep the process.
     if world.tolerant or any_left_behind():

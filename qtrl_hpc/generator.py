@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc import mlp
+from qtrl_hpc.concentration import Concentration, concentration
 from qtrl_hpc.mapping import Mapping
 from qtrl_hpc.quantum.qpu import QPU
 from qtrl_hpc.stopwatch import Stopwatch
@@ -48,6 +48,10 @@ class Generator(Protocol):
         """Draw a Theta to start from."""
         ...
 
+    def concentration(self) -> Concentration | None:
+        """Return how far the probabilities of the last call were spread; None where no circuit is trained."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
@@ -61,7 +65,8 @@ class Feature:
         """Return x, shape (k,), of the first k probabilities, shape (k,)."""
         y = self.b * np.tanh(self.a * 2.0 ** (num_qubits - 1) * probabilities)
         x = y**self.c if self.c != 1.0 else y
-        return x - x.mean()
+        centred: NDArray[np.float64] = x - x.mean()
+        return centred
 
     def pullback(
         self, probabilities: NDArray[np.float64], num_qubits: int, d_x: NDArray[np.float64]
@@ -72,7 +77,8 @@ class Feature:
         d_y = d_x - d_x.mean()
         if self.c != 1.0:
             d_y = d_y * self.c * (self.b * t) ** (self.c - 1.0)
-        return d_y * self.b * scale * (1.0 - t * t)
+        d_p: NDArray[np.float64] = d_y * self.b * scale * (1.0 - t * t)
+        return d_p
 
 
 class QuantumGenerator:
@@ -102,12 +108,13 @@ class QuantumGenerator:
 
     def from_probabilities(self, Theta: Theta, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64, from probabilities at its angles, shape (2^n,) (METHOD steps 3 to 5)."""
-        self._Theta = Theta
+        self._Theta, self._all_probabilities = Theta, probabilities
         with self._stopwatch("mapping"):
             self._probabilities = probabilities[: self._mapping.num_rows]
             x = self._feature.forward(self._probabilities, self._qpu.ansatz.num_qubits)
             output = self._mapping.forward(Theta.beta, x)
-            return output - output.mean()
+            theta: NDArray[np.float64] = output - output.mean()
+        return theta
 
     def pullback(self, d_theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ∂J/∂Theta at the last call (Eq. 3–4, the chain rule through θ = M_β(p(φ))).
@@ -133,14 +140,22 @@ class QuantumGenerator:
         return self._feature.pullback(self._probabilities, self._qpu.ansatz.num_qubits, d_x), d_beta
 
     def initial(self, rng: np.random.Generator) -> Theta:
-        """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
-        return initial_Theta(self._qpu.ansatz.num_angles, self._mapping.sizes, rng)
+        """Draw angles uniform in (−π, π), then beta as the mapping model starts from."""
+        return joined(initial_phi(self._qpu.ansatz.num_angles, rng), self._mapping.initial(rng))
+
+    def concentration(self) -> Concentration:
+        """Return how far all 2^n probabilities of the last call were spread."""
+        return concentration(self._all_probabilities)
 
 
-def initial_Theta(num_angles: int, mapping_sizes: tuple[int, ...], rng: np.random.Generator) -> Theta:
-    """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
-    phi = rng.uniform(-np.pi, np.pi, num_angles)
-    return Theta(np.concatenate([phi, mlp.initial_parameters(mapping_sizes, rng)]), num_angles)
+def initial_phi(num_angles: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw angles uniform in (−π, π), shape (P,), float64."""
+    return rng.uniform(-np.pi, np.pi, num_angles)
+
+
+def joined(phi: NDArray[np.float64], beta: NDArray[np.float64]) -> Theta:
+    """Return Θ = {φ, β}."""
+    return Theta(np.concatenate([phi, beta]), len(phi))
 
 
 class FixedFeatureGenerator:
@@ -165,7 +180,8 @@ class FixedFeatureGenerator:
         self._Theta = Theta
         with self._stopwatch("mapping"):
             output = self._mapping.forward(Theta.beta, self._x)
-            return output - output.mean()
+            theta: NDArray[np.float64] = output - output.mean()
+        return theta
 
     def pullback(self, d_theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ∂J/∂β at the last call, shape (l,), from ∂J/∂θ, shape (k,)."""
@@ -173,19 +189,23 @@ class FixedFeatureGenerator:
             return self._mapping.pullback(self._Theta.beta, d_theta - d_theta.mean())[0]
 
     def initial(self, rng: np.random.Generator) -> Theta:
-        """Draw beta as PyTorch's ``nn.Linear`` would."""
-        return Theta(initial_Theta(self._num_angles, self._mapping.sizes, rng).beta.copy(), 0)
+        """Draw beta as the mapping model starts from."""
+        initial_phi(self._num_angles, rng)
+        return Theta(self._mapping.initial(rng), 0)
+
+    def concentration(self) -> None:
+        """Return None: there is no circuit that training changes."""
 
 
 class ClassicalGenerator:
     """Train theta itself, the baseline: Θ has no angles and β = θ.
 
     Args:
-        sizes: of the policy's layers.
+        draw: a theta to start from.
     """
 
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        self._sizes = sizes
+    def __init__(self, draw: Callable[[np.random.Generator], NDArray[np.float64]]) -> None:
+        self._draw = draw
 
     def __call__(self, Theta: Theta) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64."""
@@ -196,5 +216,8 @@ class ClassicalGenerator:
         return d_theta
 
     def initial(self, rng: np.random.Generator) -> Theta:
-        """Draw theta as PyTorch's ``nn.Linear`` would."""
-        return Theta(mlp.initial_parameters(self._sizes, rng), 0)
+        """Draw theta as the policy network starts from."""
+        return Theta(self._draw(rng), 0)
+
+    def concentration(self) -> None:
+        """Return None: there is no circuit."""

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from support import contents
 
-from qtrl_hpc import cli, evaluate, export, hdf5
+from qtrl_hpc import cli, evaluate, export, hdf5, training
 from qtrl_hpc import train as train_module
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.cli import TrainOptions, parse_train
@@ -73,7 +73,14 @@ BAD_FLAGS = [
     (["--max-grad-norm", "-1"], ["--max-grad-norm", "got -1", "above 0"]),
     (["--max-grad-norm", "x"], ["--max-grad-norm", "got x", "a number or null"]),
     (["--observation-scale", "0"], ["--observation-scale", "got 0", "other than 0"]),
-    (["--qpu", "ibm"], ["--qpu", "got 'ibm'", "aer, statevector, torch, backend:SPEC"]),
+    (["--qpu", "ibm"], ["--qpu", "got 'ibm'", "aer, statevector, torch, backend:SPEC, MODULE:OBJECT"]),
+    (["--qpu", "aerr"], ["--qpu", "got 'aerr'", "backend:SPEC, MODULE:OBJECT (did you mean aer?)"]),
+    (
+        ["--ansatz", "rign"],
+        ["--ansatz: got 'rign', expected one of ring, linear, brick, real-ampl", "did you mean ring?"],
+    ),
+    (["--mapping", "mlpp"], ["--mapping: got 'mlpp', expected one of mlp, MODULE:OBJECT (did you mean mlp?)"]),
+    (["--policy-network", "mine:"], ["--policy-network: got 'mine:', expected one of mlp, MODULE:OBJECT"]),
     (["--shots", "0"], ["--shots", "got 0", "at least 1"]),
     (["--shots", "10000001"], ["--shots", "got 10000001", "at most 10000000"]),
     (["--shots", "99999999999999999999"], ["--shots", "got 99999999999999999999", "at most 10000000"]),
@@ -320,7 +327,7 @@ REFUSED_BY_TRAIN = {
 def test_environment_that_does_not_fit_is_refused_before_anything_is_written(values, words, folder):
     options = TrainOptions(config=dataclasses.replace(CARTPOLE, **values), run_dir=folder / "run", resume=False)
     with pytest.raises(UserError) as caught:
-        train_module.train(Alone(), options, None)
+        training.train(Alone(), options, None)
     text = str(caught.value)
     assert "\n" not in text
     assert [word for word in words if word not in text] == [], text
@@ -336,7 +343,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     spec = policy_spec(make_environment(CARTPOLE.env_id), CARTPOLE, CARTPOLE)
     generator = make_generator(CARTPOLE, spec)
-    state = train_module.initial_state(generator, CARTPOLE)
+    state = training.initial_state(generator, CARTPOLE)
     theta = generator(state.Theta)
     Checkpoint(state=state, theta=theta, config=CARTPOLE, policy_spec=spec, num_agents=1, world_size=1).save(
         folder / "checkpoint.h5"

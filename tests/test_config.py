@@ -15,6 +15,7 @@ COUNT = [*NOT_INT, None, 0, -1]
 NOT_NUMBER = ["0.5", True, NAN, INF, -INF, [0.5]]
 NUMBER = [*NOT_NUMBER, None]
 NAME = ["", "nonsense", None, 1, True, ["adam"]]
+OWN = [*NAME, "mine:", ":mine", "mine:a:b", "mine :a", "a/b:c", "mine:3"]
 SIZES = [10, "10", None, [0], [-1], [1.5], ["8"], [True], [4, NAN], {"a": 1}]
 
 # field: (a good value other than the default, bad values)
@@ -24,16 +25,19 @@ FIELDS = {
     "observation_scale": (-0.5, [*NUMBER, 0, 0.0]),
     "max_episode_steps": (1, COUNT),
     "policy": ("classical", NAME),
+    "policy_network": ("mine:network", OWN),
     "policy_hidden_sizes": ((8, 4), SIZES),
     "policy_activation": ("tanh", [*NAME, "none"]),
+    "ansatz": ("linear", [*OWN, "mlp"]),
     "layers": (1, COUNT),
+    "mapping": ("mine:mapping", [*OWN, "ring"]),
     "mapping_hidden_sizes": ((), SIZES),
     "circuit": ("frozen", NAME),
     "mapping_activation": ("relu", NAME),
     "feature_a": (2, [*NUMBER, 0, -0.1]),
     "feature_b": (0.5, [*NUMBER, 0, -0.1]),
     "feature_c": (2.5, [*NUMBER, 0, 0.99]),
-    "qpu": ("statevector", NAME),
+    "qpu": ("statevector", OWN),
     "device": ("cuda", [*NAME, "cuda:0"]),
     "precision": ("single", NAME),
     "gradient": ("parameter-shift", NAME),
@@ -75,6 +79,10 @@ FIELDS = {
     "progress_timeout": (None, [*NOT_NUMBER, 0, -1.0]),
     "on_agent_failure": ("continue", NAME),
     "adopt": (True, [None, 1, 0, "yes", "true", [True]]),
+    "trackers": ((), [None, 5, "tensorboard", ["tensorboad"], ["wandb", "wandb"], [1], [["wandb"]]]),
+    "evaluate_every": (100, [*NOT_INT, 0, -1]),
+    "evaluate_episodes": (5, COUNT),
+    "video_every": (100, [*NOT_INT, 0, -1]),
 }
 GOOD = {name: good for name, (good, _) in FIELDS.items()}
 # All of them but for one of the two that exclude each other.
@@ -150,7 +158,8 @@ def test_resume_with_another_value(name):
     ours, saved = Config(**{name: GOOD[name]}), Config()
     where_and_how_long = ("updates", "agents_per_rank", "checkpoint_every", "threads", "device")
     patience = ("qpu_retries", "qpu_pause", "qpu_timeout", "quorum", "progress_timeout", "on_agent_failure", "adopt")
-    if name in (*where_and_how_long, *patience):
+    watched = ("trackers", "evaluate_every", "evaluate_episodes", "video_every")
+    if name in (*where_and_how_long, *patience, *watched):
         assert name in RESUMABLE_FIELDS
         ours.check_resumes(saved, "run/checkpoint.h5")
     else:

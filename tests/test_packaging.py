@@ -127,9 +127,11 @@ def test_console_scripts_import(setup_cfg):
         "qtrl-train",
         "qtrl-evaluate",
         "qtrl-export",
+        "qtrl-infer",
         "qtrl-reproduce",
         "qtrl-bench",
         "qtrl-doctor",
+        "qtrl-sweep",
     ]
     for script in scripts:
         module, function = script.split(" = ")[1].split(":")

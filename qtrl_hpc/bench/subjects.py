@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc import mlp
 from qtrl_hpc.cli import parse_train
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
@@ -82,8 +82,8 @@ def aer_seconds() -> Iterator[list[float]]:
     noted: list[float] = []
     execute = AerSimulator._execute_circuits
 
-    def execute_and_note(*arguments: object, **keywords: object) -> dict:
-        output = execute(*arguments, **keywords)
+    def execute_and_note(*arguments: object, **keywords: object) -> dict[str, Any]:
+        output: dict[str, Any] = execute(*arguments, **keywords)
         noted.extend(float(result["time_taken"]) for result in output["results"])
         return output
 
@@ -130,7 +130,7 @@ def mapping_passes(preset: str) -> Callable[[], object]:
         hidden_sizes=values.mapping_hidden_sizes,
         activation=values.mapping_activation,
     )
-    beta = mlp.initial_parameters(mapping.sizes, rng)
+    beta = mapping.initial(rng)
     x, cotangent = rng.standard_normal(NUM_WEIGHTS), rng.standard_normal(NUM_WEIGHTS)
 
     def passes() -> object:

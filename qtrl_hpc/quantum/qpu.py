@@ -1,14 +1,15 @@
 """What a QPU is: angles in, probabilities out. Two exact simulators: Qiskit Aer, and our own kernels."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.quantum import kernels
 from qtrl_hpc.quantum.aer import AerProgram, make_simulator
-from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
+from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.gates import UNCONTROLLED, Fixed
 from qtrl_hpc.quantum.program import compile_ansatz
 
 Precision = Literal["double", "single"]
@@ -65,7 +66,8 @@ class StatevectorQPU:
         """Run the circuit once (see ``QPU.probabilities``)."""
         self._phi = None
         state = self.state(phi)[:, : self._num_amplitudes]
-        return np.einsum("ci,ci->i", state, state, dtype=np.float64)
+        probabilities: NDArray[np.float64] = np.einsum("ci,ci->i", state, state, dtype=np.float64)
+        return probabilities
 
     def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """Run many circuits, one after another (see ``QPU.jobs``)."""
@@ -86,7 +88,7 @@ class StatevectorQPU:
         if phi.shape != (self._num_angles,):
             raise ValueError(f"phi: got shape {phi.shape}, expected ({self._num_angles},)")
         if self._phi is None or not np.array_equal(phi, self._phi):
-            kernels.run(self._state, phi, self._program, threads=self._threads)
+            kernels.run(self._state, self.ansatz.gate_angles(phi), self._program, threads=self._threads)
             self._phi = phi.copy()
         return self._state
 
@@ -107,7 +109,10 @@ class StatevectorQPU:
         np.multiply(state[:, :count], cotangent, out=self._cotangent[:, :count])
         self._cotangent[:, count:] = 0.0
         self._phi = None
-        return kernels.sweep(state, self._cotangent, phi, self._program, threads=self._threads)
+        angles = self.ansatz.gate_angles(phi)
+        return self.ansatz.pull_back(
+            kernels.sweep(state, self._cotangent, angles, self._program, threads=self._threads)
+        )
 
 
 class AerQPU:
@@ -138,19 +143,20 @@ class AerQPU:
     def probabilities(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Run the circuit once (see ``QPU.probabilities``)."""
         [found] = self._program.probabilities(phi[None])
-        return found[0]
+        probabilities: NDArray[np.float64] = found[0]
+        return probabilities
 
     def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """Run many circuits (see ``QPU.jobs``)."""
         return self._program.probabilities(phis)
 
 
-def qiskit_circuit(ansatz: Ansatz, angles: list) -> "QuantumCircuit":  # type: ignore[name-defined]  # noqa: F821
+def qiskit_circuit(ansatz: Ansatz, angles: list[Any]) -> "QuantumCircuit":  # type: ignore[name-defined]  # noqa: F821
     """Build the ansatz as a Qiskit circuit.
 
     Args:
         ansatz: which gates act where.
-        angles: P numbers or Qiskit parameters, in circuit order.
+        angles: P numbers or Qiskit parameters, phi.
 
     Returns:
         A ``qiskit.QuantumCircuit`` of ``UGate`` and ``CUGate`` (gamma = 0), without measurement.
@@ -158,13 +164,24 @@ def qiskit_circuit(ansatz: Ansatz, angles: list) -> "QuantumCircuit":  # type: i
     from qiskit import QuantumCircuit
 
     circuit = QuantumCircuit(ansatz.num_qubits)
-    for gate, (target, control) in enumerate(zip(ansatz.targets.tolist(), ansatz.controls.tolist(), strict=True)):
-        theta, phase, lam = angles[3 * gate : 3 * gate + 3]
+    for target, (theta, phase, lam), control in gates_with(ansatz, angles):
         if control == UNCONTROLLED:
             circuit.u(theta, phase, lam, target)
         else:
             circuit.cu(theta, phase, lam, 0, control, target)
     return circuit
+
+
+def gates_with(ansatz: Ansatz, angles: list[Any]) -> Iterator[tuple[int, tuple[Any, Any, Any], int]]:
+    """Yield target, (theta, phi, lambda) and control of each gate.
+
+    Args:
+        ansatz: which gates act where.
+        angles: P numbers or Qiskit parameters, phi.
+    """
+    for target, own, control in ansatz.gates:
+        theta, phase, lam = (angle.radians if isinstance(angle, Fixed) else angles[angle] for angle in own)
+        yield target, (theta, phase, lam), control
 
 
 QPUS: dict[str, Callable[..., QPU]] = {"aer": AerQPU, "statevector": StatevectorQPU}
