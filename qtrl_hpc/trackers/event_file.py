@@ -75,7 +75,8 @@ def crc32c(data: bytes) -> int:
     while start < len(values):
         chunk = values[start:end].copy()
         chunk[:4] ^= np.frombuffer(struct.pack("<I", state), np.uint8)
-        state = int(np.bitwise_xor.reduce(_CONTRIBUTIONS[-len(chunk) :][np.arange(len(chunk)), chunk]))
+        contributions = _CONTRIBUTIONS[-len(chunk) :][np.arange(len(chunk)), chunk]
+        state = int(np.bitwise_xor.reduceat(contributions, [0])[0])
         start, end = end, min(end + _CHUNK, len(values))
     return state ^ 0xFFFFFFFF
 
