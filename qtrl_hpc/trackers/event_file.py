@@ -76,6 +76,7 @@ def crc32c(data: bytes) -> int:
         chunk = values[start:end].copy()
         chunk[:4] ^= np.frombuffer(struct.pack("<I", state), np.uint8)
         contributions = _CONTRIBUTIONS[-len(chunk) :][np.arange(len(chunk)), chunk]
+        # Not ufunc.reduce, whose name the ban on pickling has too.
         state = int(np.bitwise_xor.reduceat(contributions, [0])[0])
         start, end = end, min(end + _CHUNK, len(values))
     return state ^ 0xFFFFFFFF
