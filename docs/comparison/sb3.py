@@ -43,7 +43,7 @@ class Logits(torch.nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return the logits of the actions."""
-        return self.policy.get_distribution(obs).distribution.logits
+        return self.policy.action_net(self.policy.mlp_extractor.forward_actor(obs))
 
 
 def main() -> None:
