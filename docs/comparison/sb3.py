@@ -1,4 +1,4 @@
-"""Train Stable-Baselines3 on the environment of preset tuned; export it: ``python docs/comparison/sb3.py PPO 0``.
+"""Train Stable-Baselines3 on tuned's environment; export it: ``python docs/comparison/sb3.py PPO 0 40000``.
 
 In a virtual environment of its own:
 pip install stable-baselines3==2.9.2 minigrid tensorboard onnx onnxruntime onnxscript
@@ -43,7 +43,7 @@ class Logits(torch.nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return the logits of the actions."""
-        return self.policy.get_distribution(obs).distribution.logits
+        return self.policy.action_net(self.policy.mlp_extractor.forward_actor(obs))
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     start = time.process_time()
     envs = make_vec_env(environment, n_envs=8, seed=seed)
     model = getattr(stable_baselines3, algorithm)("MlpPolicy", envs, seed=seed, tensorboard_log="runs/sb3")
-    model.learn(40_000, callback=UntilLearned())
+    model.learn(int(sys.argv[3]), callback=UntilLearned())
     seconds = time.process_time() - start
     rewards = [episode["r"] for episode in model.ep_info_buffer]
     mean, spread = evaluate_policy(model, make_vec_env(environment, seed=1000 + seed), n_eval_episodes=100)
