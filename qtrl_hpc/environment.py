@@ -60,11 +60,12 @@ def make_environment(env_id: str, render_mode: str | None = None) -> gymnasium.E
     is_grid = env_id.startswith(MINIGRID_PREFIXES)
     if is_grid:
         import minigrid  # noqa: F401  (registers its environments)
+    # Not every constructor knows a render_mode.
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            # Not every constructor knows a render_mode.
-            env = gymnasium.make(env_id, **({} if render_mode is None else {"render_mode": render_mode}))
+            env = gymnasium.make(env_id, **options)
     except Exception as error:  # an environment's own constructor may raise anything
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(
