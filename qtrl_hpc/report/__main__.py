@@ -9,6 +9,7 @@ from qtrl_hpc.checkpoint import Checkpoint, load_newest
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.extras import require
+from qtrl_hpc.inference import Policy
 from qtrl_hpc.output_file import check_output
 from qtrl_hpc.report import agent, figures
 from qtrl_hpc.report.circuit import MOST_DRAWN, MOST_SIMULATED, circuit_of
@@ -55,9 +56,7 @@ def collect(runs: list[RunData], options: argparse.Namespace) -> Report:
     best = max(runs, key=lambda run: -1e300 if run.recent_reward is None else run.recent_reward)
     missing: dict[str, str] = {}
     checkpoint = _checkpoint(best, missing)
-    report = Report(
-        run=best, groups=grouped(runs), checkpoint=checkpoint, time=time_of(best), missing=missing
-    )
+    report = Report(run=best, groups=grouped(runs), checkpoint=checkpoint, time=time_of(best), missing=missing)
     _say("curves")
     window = options.smooth or default_window(runs)
     report.curves = figures.curve_pictures(report.groups, options.x, POSITIONS[options.x], window)
@@ -67,7 +66,7 @@ def collect(runs: list[RunData], options: argparse.Namespace) -> Report:
         report.time_picture = figures.time_picture(report.time)
     if checkpoint:
         _say("circuit and weights")
-        _draw_circuit(report, checkpoint)
+        _draw_circuit(report, checkpoint, options)
         report.weights = figures.weights_picture(checkpoint)
         _play(report, checkpoint, options)
     return report
@@ -81,11 +80,11 @@ def _checkpoint(run: RunData, missing: dict[str, str]) -> Checkpoint | None:
         return None
 
 
-def _draw_circuit(report: Report, checkpoint: Checkpoint) -> None:
-    if own := _own_parts(checkpoint):
-        report.missing["circuit"] = f"the run names code of its own, which is not run here: {own}"
-        return
-    report.circuit = circuit_of(checkpoint)
+def _draw_circuit(report: Report, checkpoint: Checkpoint, options: argparse.Namespace) -> None:
+    try:
+        report.circuit = circuit_of(checkpoint, options.ansatz)
+    except UserError as error:
+        report.missing["circuit"] = str(error)
     if report.circuit is None:
         return
     report.circuit_picture = figures.circuit_picture(report.circuit)
@@ -96,22 +95,15 @@ def _draw_circuit(report: Report, checkpoint: Checkpoint) -> None:
         report.missing["drawing"] = f"More than {MOST_DRAWN} qubits: a drawing could not be read."
 
 
-def _own_parts(checkpoint: Checkpoint) -> str:
-    """Return what of a circuit or mapping model is MODULE:OBJECT, code that a stranger's run would have us import."""
-    named = {name: checkpoint.config.to_dict().get(name) for name in ("ansatz", "mapping", "network")}
-    return ", ".join(f"{name} {value}" for name, value in named.items() if isinstance(value, str) and ":" in value)
-
-
 def _play(report: Report, checkpoint: Checkpoint, options: argparse.Namespace) -> None:
     _say(f"{options.episodes} episodes")
     try:
         env_id = agent.trusted_env_id(checkpoint, options.env_id)
-        report.evaluation = agent.played(
-            checkpoint, env_id, report.run.path, episodes=options.episodes, seed=options.seed
-        )
+        policy = Policy(checkpoint.policy_spec, checkpoint.theta, options.policy_network)
+        report.evaluation = agent.played(policy, env_id, report.run.path, episodes=options.episodes, seed=options.seed)
         _say("animation")
         count = min(options.gif_episodes, options.episodes)
-        report.animation = agent.animated(checkpoint, env_id, episodes=count, seed=options.seed)
+        report.animation = agent.animated(policy, env_id, episodes=count, seed=options.seed)
     except UserError as error:
         report.missing["agent"] = str(error)
 
@@ -128,6 +120,8 @@ def _parser() -> OneLineParser:
     parser.add_argument("--gif-episodes", type=whole_number(1), default=3, help="to draw of them (default: 3)")
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of the evaluation (default: 0)")
     parser.add_argument("--env-id", help="another environment to play in than the run's, or the run's own module")
+    parser.add_argument("--ansatz", help="the run's, where it is MODULE:OBJECT and you trust it")
+    parser.add_argument("--policy-network", help="the run's, where it is MODULE:OBJECT and you trust it")
     parser.add_argument("--x", choices=POSITIONS, default="updates", help="axis of the curves (default: updates)")
     parser.add_argument(
         "--smooth",

@@ -40,7 +40,7 @@ def trusted_env_id(checkpoint: Checkpoint, env_id: str | None) -> str:
     return named if env_id is None else env_id
 
 
-def played(checkpoint: Checkpoint, env_id: str, source: Path, *, episodes: int, seed: int) -> Evaluation:
+def played(policy: Policy, env_id: str, source: Path, *, episodes: int, seed: int) -> Evaluation:
     """Return what the policy earns over some episodes.
 
     Raises:
@@ -48,31 +48,27 @@ def played(checkpoint: Checkpoint, env_id: str, source: Path, *, episodes: int, 
     """
     env = make_environment(env_id)
     try:
-        check_fits(env, checkpoint.policy_spec, env_id, str(source))
-        return evaluate(_policy(checkpoint), env, source, env_id, episodes, seed, greedy=False)
+        check_fits(env, policy.spec, env_id, str(source))
+        return evaluate(policy, env, source, env_id, episodes, seed, greedy=False)
     finally:
         env.close()
 
 
-def animated(checkpoint: Checkpoint, env_id: str, *, episodes: int, seed: int) -> Animation:
+def animated(policy: Policy, env_id: str, *, episodes: int, seed: int) -> Animation:
     """Return the first episodes of an evaluation, drawn.
 
     Raises:
         UserError: the environment draws no pictures.
     """
     frames = record_episodes(
-        acting(_policy(checkpoint), greedy=False),
+        acting(policy, greedy=False),
         env_id,
         seed=seed,
         episodes=range(episodes),
-        most_steps=checkpoint.policy_spec.max_episode_steps,
+        most_steps=policy.spec.max_episode_steps,
         most_frames=MOST_FRAMES,
     )
     return Animation(gif(frames), _png(frames[0]), episodes, len(frames))
-
-
-def _policy(checkpoint: Checkpoint) -> Policy:
-    return Policy(checkpoint.policy_spec, checkpoint.theta)
 
 
 def _png(frame: Frame) -> bytes:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.checkpoint import Checkpoint
-from qtrl_hpc.config import Config
+from qtrl_hpc.chosen import ansatz_of
 from qtrl_hpc.environment import Purpose, seed_sequence
+from qtrl_hpc.errors import UserError
 from qtrl_hpc.factory import num_qubits_for
-from qtrl_hpc.generator import initial_Theta
+from qtrl_hpc.generator import initial_phi
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import StatevectorQPU, qiskit_circuit
 
@@ -58,19 +59,35 @@ class Circuit:
         return self.probabilities
 
 
-def circuit_of(checkpoint: Checkpoint) -> Circuit | None:
-    """Return the circuit whose probabilities the weights are made of; None where there is none."""
+def circuit_of(checkpoint: Checkpoint, given: str | None = None) -> Circuit | None:
+    """Return the circuit whose probabilities the weights are made of; None where there is none.
+
+    Args:
+        checkpoint: of the run.
+        given: the ansatz by the user's word, which may be MODULE:OBJECT.
+
+    Raises:
+        UserError: the run's is MODULE:OBJECT and the user does not name it, or it cannot be made.
+    """
     config, num_weights = checkpoint.config, checkpoint.policy_spec.num_parameters
+    if ":" in config.ansatz and given is None:
+        raise UserError(
+            f"the run names the ansatz {config.ansatz!r}, whose module would be imported; "
+            f"expected --ansatz {config.ansatz} from you, if you trust it"
+        )
+    config = config if given is None else replace(config, ansatz=given)
     if config.policy != "quantum" or config.circuit in ("absent", "random"):
         return None
     num_qubits = num_qubits_for(num_weights)
     ansatz = ansatz_of(config, num_qubits)
+    phi = checkpoint.state.Theta.phi
+    if len(phi) not in (0, ansatz.num_angles):
+        raise UserError(f"the run has {len(phi)} angles, but the ansatz {config.ansatz} has {ansatz.num_angles}")
     probabilities = at_start = None
     if num_qubits <= MOST_SIMULATED:
         qpu = StatevectorQPU(ansatz)
         rng = np.random.default_rng(seed_sequence(config.seed, Purpose.INITIAL))
-        at_start = qpu.probabilities(initial_Theta(ansatz.num_angles, (1, 1), rng).phi)
-        phi = checkpoint.state.Theta.phi
+        at_start = qpu.probabilities(initial_phi(ansatz.num_angles, rng))
         probabilities = qpu.probabilities(phi) if len(phi) else at_start  # frozen: Θ has no angles
     return Circuit(
         ansatz=ansatz,
@@ -79,11 +96,6 @@ def circuit_of(checkpoint: Checkpoint) -> Circuit | None:
         probabilities=probabilities,
         at_start=at_start,
     )
-
-
-def ansatz_of(config: Config, num_qubits: int) -> Ansatz:
-    """Return the circuit that a configuration names."""
-    return Ansatz(num_qubits=num_qubits, num_layers=config.layers)
 
 
 def drawn_circuit(ansatz: Ansatz, style: dict[str, Any]) -> Any:
@@ -113,7 +125,9 @@ def gate_words(angles: list[Any]) -> tuple[str, str]:
         return ("X", "") if is_x else ("U3", ", ".join(f"{angle:.2f}" for angle in fixed))
     if len(trained) == 3 and trained == list(range(trained[0], trained[0] + 3)):
         return "U3", f"φ{trained[0]}–{trained[-1]}"
-    words = [f"φ{number}" if number is not None else f"{angle:.3g}" for number, angle in zip(numbers, fixed, strict=True)]
+    words = [
+        f"φ{number}" if number is not None else f"{angle:.3g}" for number, angle in zip(numbers, fixed, strict=True)
+    ]
     if fixed[1:] == [0.0, 0.0]:
         return "RY", words[0]
     if fixed[:2] == [0.0, 0.0]:

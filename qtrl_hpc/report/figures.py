@@ -1,14 +1,16 @@
 """What a report draws: curves, time, probabilities, weights."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrl_hpc import mlp
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.drawing import COLOURS, tidy
-from qtrl_hpc.policy import policy_layers
+from qtrl_hpc.policy import MLP, policy_layers
 from qtrl_hpc.report.circuit import MOST_DRAWN, Circuit, drawn_circuit
 from qtrl_hpc.report.curves import Curve, Group, curve, draw
 from qtrl_hpc.report.data import RunData
@@ -122,7 +124,7 @@ def probability_pictures(circuit: Circuit) -> list[Picture]:
 
 def weights_picture(checkpoint: Checkpoint) -> Picture:
     """Return the policy's weights, a map a layer."""
-    layers = policy_layers(checkpoint.theta, checkpoint.policy_spec)
+    layers = _layers(checkpoint)
     heights = [float(np.clip(weight.shape[0] / 14.0, 0.7, 3.0)) for weight, _ in layers[:MOST_LAYERS]]
     with page_style():
         from matplotlib.figure import Figure
@@ -136,8 +138,21 @@ def weights_picture(checkpoint: Checkpoint) -> Picture:
     cut = any(max(weight.shape) > MOST_SIDE for weight, _ in layers)
     left += f" Of each the first {MOST_SIDE} rows and columns." if cut else ""
     alt = f"Heat maps of the weights of the policy {sizes}, from {checkpoint.theta.min():.3g} to {checkpoint.theta.max():.3g}"
-    caption = f"The {checkpoint.theta.size} weights θ, a row an output, a column an input; the last column is the bias.{left}"
+    caption = (
+        f"The {checkpoint.theta.size} weights θ, a row an output, a column an input; the last column is the bias.{left}"
+    )
     return picture(figure, "weights", alt, caption)
+
+
+def _layers(checkpoint: Checkpoint) -> mlp.Layers:
+    """Return the layers of an mlp; of a network of the user's own, whose layers only its code knows, theta in rows."""
+    theta, spec = checkpoint.theta, checkpoint.policy_spec
+    if spec.network == MLP:
+        return policy_layers(theta, spec)
+    width = math.ceil(math.sqrt(4 * theta.size))
+    rows = np.full(-(-theta.size // width) * width, np.nan)
+    rows[: theta.size] = theta
+    return [(rows.reshape(-1, width), np.empty(0))]
 
 
 def _panel() -> tuple[Any, Any]:
@@ -215,15 +230,17 @@ def _spread(scaled: NDArray[np.float64], circuit: Circuit) -> Picture:
         axes.set(xlabel="2ⁿ p", ylabel="basis states")
         axes.legend()
     alt = f"Histogram of the probabilities, at the start and trained; participation ratio {circuit.participation_ratio:.0f}"
-    caption = "How many basis states have which probability; a random state's fall off exponentially (Porter and Thomas)."
+    caption = (
+        "How many basis states have which probability; a random state's fall off exponentially (Porter and Thomas)."
+    )
     return picture(figure, "spread", alt, caption)
 
 
 def _weights(figure: Any, axes: Any, weight: NDArray[np.float64], bias: NDArray[np.float64], name: str) -> None:
     shown = weight[:MOST_SIDE, :MOST_SIDE]
-    gap = np.full((len(shown), 1), np.nan)
-    width = max(1, shown.shape[1] // 60)
-    table = np.hstack([shown, *[gap] * width, *[bias[: len(shown), None]] * width])
+    width = max(1, shown.shape[1] // 60) if bias.size else 0
+    gap, column = np.full((len(shown), width), np.nan), np.repeat(bias[: len(shown), None], width, axis=1)
+    table = np.hstack([shown, gap, column]) if width else shown
     limit = float(np.nanmax(np.abs(table))) or 1.0
     drawn = axes.imshow(table, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="none")
     figure.colorbar(drawn, ax=axes, pad=0.01)

@@ -1,7 +1,6 @@
 """All that is known of a run -> one HTML page that needs nothing else."""
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.resources import files
@@ -11,6 +10,7 @@ import qtrl_hpc
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.config import TOPICS
 from qtrl_hpc.evaluate import Evaluation
+from qtrl_hpc.factory import measures
 from qtrl_hpc.metrics import clock
 from qtrl_hpc.output_file import REPORT_SIGNATURE
 from qtrl_hpc.report.agent import Animation
@@ -67,6 +67,8 @@ def context(report: Report) -> dict[str, Any]:
         "run": run,
         "config": run.config,
         "checkpoint": checkpoint,
+        "state": state(run),
+        "measured": measures(run.config),
         "headline": headline(report),
         "cards": cards(report),
         "preset": preset_name,
@@ -76,7 +78,7 @@ def context(report: Report) -> dict[str, Any]:
         "table": [run_row(group, each) for group in report.groups for each in group.runs],
         "band": BAND if any(len(group.runs) > 1 for group in report.groups) else None,
         "theta": theta_table(report),
-        "left": run.status.get("left") or [],
+        "left": [each for each in run.status.get("left") or [] if isinstance(each, dict)],
         "failures": qpu_failures(run),
         "commands": commands(run.config, run.path, checkpoint.world_size if checkpoint else 1),
         "recent": min(RECENT_UPDATES, len(run.rows)),
@@ -116,7 +118,9 @@ def cards(report: Report) -> list[tuple[str, str, str]]:
     run, found = report.run, report.evaluation
     shown = []
     if found:
-        between = f"95 % interval {number(found.reward_low)} to {number(found.reward_high)}; " if found.reward_low else ""
+        between = (
+            f"95 % interval {number(found.reward_low)} to {number(found.reward_high)}; " if found.reward_low else ""
+        )
         shown.append(("Evaluated reward", number(found.reward_mean), f"{between}{found.episodes} episodes"))
     recent = f"mean of the last {min(RECENT_UPDATES, len(run.rows))} updates"
     shown.append(("Training reward", number(run.recent_reward), recent))
@@ -197,7 +201,7 @@ def number(value: float | None) -> str:
     """Return a number as people read it: whole ones with thin spaces, others with four digits; a dash for None."""
     if value is None:
         return "–"
-    if isinstance(value, int) or float(value).is_integer() and abs(value) >= 1000:
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
         return f"{int(value):,}".replace(",", "\u2009")
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", "\u2009")
 
@@ -205,8 +209,3 @@ def number(value: float | None) -> str:
 def data_uri(content: bytes, kind: str) -> str:
     """Return bytes as an address that holds them."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def runs_of(groups: Sequence[Group]) -> list[RunData]:
-    """Return all runs."""
-    return [run for group in groups for run in group.runs]

@@ -1,4 +1,4 @@
-"""Matplotlib's figures as SVG that stands in a page: no outside parts, colours that go with the page, names of its own."""
+"""Matplotlib's figures as SVG that stands in a page: nothing from outside, the page's colours, names of its own."""
 
 import re
 from collections.abc import Iterator
@@ -31,8 +31,9 @@ def page_style(*, maths: bool = False) -> Iterator[None]:
     from matplotlib import rc_context
 
     inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
-    style = {"font.size": 10.0, "axes.titlesize": 10.0, "legend.frameon": False, "legend.fontsize": 9.0}
-    with rc_context({**style, **dict.fromkeys(inks, INK), "text.parse_math": maths}):
+    style: dict[Any, Any] = {"font.size": 10.0, "axes.titlesize": 10.0, "legend.frameon": False, "legend.fontsize": 9.0}
+    style |= {**dict.fromkeys(inks, INK), "text.parse_math": maths}
+    with rc_context(style):
         yield
 
 
@@ -54,7 +55,7 @@ def picture(figure: Any, name: str, alt: str, caption: str, **options: Any) -> P
 
 
 def inline(text: str, name: str, alt: str) -> str:
-    """Return an SVG file as an element of a page: its identifiers begin with ``name``, and it fills the width it has."""
+    """Return an SVG file as an element of a page: as wide as it may be, its identifiers beginning with ``name``."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)

@@ -196,7 +196,7 @@ def _prepare(options: Options) -> None:
     folder = options.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not files.hold(folder / ".lock"):
+        if files.hold(folder / ".lock") is None:
             words = f"warning: {folder}: its file system has no locks, so a second command in it would go unnoticed"
             print(words, file=sys.stderr, flush=True)
         clear_leftovers(folder)
