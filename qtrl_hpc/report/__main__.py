@@ -49,7 +49,7 @@ def command(argv: list[str]) -> int:
 
 
 def collect(runs: list[RunData], options: argparse.Namespace) -> Report:
-    """Work out all that the page shows; the details are of the run with the highest reward of late, the first of equals.
+    """Work out all that the page shows, the details of the run with the highest reward of late, the first of equals.
 
     What cannot be had is missing from the page, which says why.
     """

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,9 @@ def curve_pictures(groups: Sequence[Group], x: str, x_words: str, window: int) -
     for name, words, keys in PANELS:
         # Several quantities and several groups in one figure would be too much: then the first quantity alone.
         wanted = keys if len(groups) == 1 else keys[:1]
+        found = [(part, line) for key, part in wanted for group in groups if (line := curve(group, key, x, window))]
         curves = [
-            Curve(_both(found.label, part), found.x, found.middle, found.low, found.high, found.num_runs)
-            for key, part in wanted
-            for group in groups
-            if (found := curve(group, key, x, window))
+            replace(line, label=_both(line.label, part if len(found) > len(groups) else "")) for part, line in found
         ]
         if curves:
             raw = groups[0].runs[0] if len(groups) == 1 and len(groups[0].runs) == 1 and len(curves) == 1 else None
@@ -137,7 +136,8 @@ def weights_picture(checkpoint: Checkpoint) -> Picture:
     left = f" The first {MOST_LAYERS} of {len(layers)} layers." if len(layers) > MOST_LAYERS else ""
     cut = any(max(weight.shape) > MOST_SIDE for weight, _ in layers)
     left += f" Of each the first {MOST_SIDE} rows and columns." if cut else ""
-    alt = f"Heat maps of the weights of the policy {sizes}, from {checkpoint.theta.min():.3g} to {checkpoint.theta.max():.3g}"
+    low, high = checkpoint.theta.min(), checkpoint.theta.max()
+    alt = f"Heat maps of the weights of the policy {sizes}, from {low:.3g} to {high:.3g}"
     caption = (
         f"The {checkpoint.theta.size} weights θ, a row an output, a column an input; the last column is the bias.{left}"
     )
@@ -229,7 +229,8 @@ def _spread(scaled: NDArray[np.float64], circuit: Circuit) -> Picture:
         axes.set_ylim(bottom=0.6)
         axes.set(xlabel="2ⁿ p", ylabel="basis states")
         axes.legend()
-    alt = f"Histogram of the probabilities, at the start and trained; participation ratio {circuit.participation_ratio:.0f}"
+    ratio = f"participation ratio {circuit.participation_ratio:.0f}"
+    alt = f"Histogram of the probabilities, at the start and trained; {ratio}"
     caption = (
         "How many basis states have which probability; a random state's fall off exponentially (Porter and Thomas)."
     )
