@@ -78,7 +78,8 @@ def context(report: Report) -> dict[str, Any]:
         "table": [run_row(group, each) for group in report.groups for each in group.runs],
         "band": BAND if any(len(group.runs) > 1 for group in report.groups) else None,
         "theta": theta_table(report),
-        "left": [each for each in run.status.get("left") or [] if isinstance(each, dict)],
+        "why": run.status.get("why"),
+        "left": lost_ranks(run),
         "failures": qpu_failures(run),
         "commands": commands(run.config, run.path, checkpoint.world_size if checkpoint else 1),
         "recent": min(RECENT_UPDATES, len(run.rows)),
@@ -187,6 +188,13 @@ def run_row(group: Group, run: RunData) -> dict[str, Any]:
     }
 
 
+def lost_ranks(run: RunData) -> list[dict[str, Any]]:
+    """Return rank, update and cause of each rank that died while the others went on."""
+    left = run.status.get("left")
+    found = [each for each in left if isinstance(each, dict)] if isinstance(left, list) else []
+    return [{name: each.get(name) for name in ("rank", "update", "why")} for each in found]
+
+
 def qpu_failures(run: RunData) -> list[tuple[int, str, str]]:
     """Return update, agent and reason of the last QPUs that failed."""
     found = []
@@ -198,12 +206,12 @@ def qpu_failures(run: RunData) -> list[tuple[int, str, str]]:
 
 
 def number(value: float | None) -> str:
-    """Return a number as people read it: whole ones with thin spaces, others with four digits; a dash for None."""
+    """Return a number as people read it: whole ones in groups of three, others with four digits; a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
-        return f"{int(value):,}".replace(",", "\u2009")
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", "\u2009")
+        return f"{int(value):,}".replace(",", "\u202f")
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", "\u202f")
 
 
 def data_uri(content: bytes, kind: str) -> str:
