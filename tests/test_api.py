@@ -1,6 +1,8 @@
 """Training from Python: the command's bits, a process that is left as it was found, and types that check."""
 
+import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from support import QUICK, metrics, result, train
+from support import QUICK, REPOSITORY, metrics, result, train
 
 import qtrl_hpc
 from qtrl_hpc.cli import parse_train
@@ -56,6 +58,14 @@ def test_policy_is_the_one_that_an_exported_file_holds(tmp_path):
     obs = np.random.default_rng(0).normal(size=(50, 4))
     expected = qtrl_hpc.load_policy(tmp_path / "policy.h5").probabilities(obs)
     assert found.policy().probabilities(obs).tobytes() == expected.tobytes()
+
+
+def test_policy_may_be_of_a_network_of_the_user_s_own(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "docs/examples")
+    config = dataclasses.replace(CONFIG, policy_network="my_network:Residual", updates=2)
+    policy = qtrl_hpc.train(config, run_dir=tmp_path / "run").policy()
+    assert type(policy.layers).__module__ == "my_network"
+    assert policy.probabilities(np.zeros(4)).shape == (2,)
 
 
 def test_on_update_sees_every_row_and_false_stops_after_the_next_update(tmp_path):
@@ -226,3 +236,17 @@ def test_a_user_s_script_is_type_checked_strictly(tmp_path):
     own = [line for line in found.stdout.splitlines() if line.startswith("script.py")]
     assert [line.split(":")[1] for line in own if ": error:" in line] == ["14", "15"], found.stdout
     assert 'note: Revealed type is "int"' in " ".join(own).replace("builtins.", "")
+
+
+def test_the_blocks_of_docs_api_run_one_after_another(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", (REPOSITORY / "docs/api.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    assert "TrainingResult(MiniGrid-Empty-5x5-v0, 300 of 300 updates, done" in python("\n".join(blocks), tmp_path)
+
+
+def test_the_notebook_of_docs_runs(tmp_path):
+    code = (REPOSITORY / "docs/examples/notebook.py").read_text()
+    out = python(code, tmp_path)
+    assert "600 of 600 updates, done" in out
+    [folder] = (tmp_path / "runs").iterdir()
+    assert (folder / "policy.h5").is_file()
