@@ -58,6 +58,7 @@ def inline(text: str, name: str, alt: str) -> str:
     """Return an SVG file as an element of a page: as wide as it may be, its identifiers beginning with ``name``."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<image\b[^>]*?) id="[^"]*"', r"\g<1>", text)  # which equal images share
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     text = re.sub(rf"{INK}|#000000", "currentColor", text, flags=re.IGNORECASE)
     head, body = text.split(">", 1)
