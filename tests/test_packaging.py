@@ -128,6 +128,8 @@ def test_console_scripts_import(setup_cfg):
         "qtrl-evaluate",
         "qtrl-export",
         "qtrl-infer",
+        "qtrl-plot",
+        "qtrl-report",
         "qtrl-reproduce",
         "qtrl-bench",
         "qtrl-doctor",
@@ -144,7 +146,7 @@ def test_package_data_is_all_that_is_not_python(setup_cfg):
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
     present = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert shipped == {path for path in present if path.suffix != ".py"}
-    assert {path.name for path in shipped} == {"py.typed", "paper.yaml", "qtrl.yaml", "tuned.yaml"}
+    assert {path.name for path in shipped} == {"py.typed", "paper.yaml", "qtrl.yaml", "tuned.yaml", "template.html"}
 
 
 def test_version_is_written_once(setup_cfg):

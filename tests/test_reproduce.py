@@ -15,7 +15,7 @@ from qtrl_hpc import files, hdf5
 from qtrl_hpc.cli import preset
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.reproduce import __main__ as command
-from qtrl_hpc.reproduce import figures, runner, tables, variants
+from qtrl_hpc.reproduce import runner, tables, variants
 from qtrl_hpc.reproduce.rewards import FILE, FORMAT, FORMAT_VERSION, RUNS, Rewards, Run, clear_leftovers, save_run
 from qtrl_hpc.reproduce.statistics import Estimate, band, estimate, iqm, rounds_until, running_mean, speed_up
 from qtrl_hpc.reproduce.variants import Ablation, Claim, Setting, Variant
@@ -467,7 +467,9 @@ def test_two_commands_do_not_write_to_one_folder(tmp_path):
     assert "still going on" in job.errors[0]
 
 
-def test_figures_without_matplotlib_are_refused_before_anything_is_run(monkeypatch):
+def test_figures_without_matplotlib_are_refused_before_anything_is_run(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UserError, match="qtrl_hpc\\[reproduce\\]"):
-        figures.check_matplotlib()
+    options = command.parse(["figure1", "--quick", f"--out={tmp_path / 'results'}"])
+    with pytest.raises(UserError, match=r"figure1: needs matplotlib, .*qtrl_hpc\[reproduce\]"):
+        command._prepare(options)
+    assert not (tmp_path / "results").exists()
