@@ -49,7 +49,7 @@ class TorchCircuit:
             phi: angles in circuit order, radians, shape (P,), float64.
 
         Returns:
-            p_i = |⟨i|ψ(phi)⟩|², shape (2^n,), real, on the device; index = Qiskit's, qubit 0 least significant.
+            ``p_i = |⟨i|ψ(phi)⟩|²``, shape (2^n,), real, on the device; index = Qiskit's, qubit 0 least significant.
         """
         # As long as the kept state is not needed any more, it need not lie beside the new ones.
         self._state = torch.zeros(0, dtype=self._dtype, device=self._device)
