@@ -3,6 +3,7 @@
 Nothing here pickles: what travels is float64 buffers and UTF-8 text.
 """
 
+import faulthandler
 import json
 import os
 import re
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS_BETWEEN_TESTS = 1e-3
+SECONDS_TO_START = 600.0
+"""A rank that MPI has not started after so long shows where it is and ends: ranks that miss others wait for ever."""
 
 
 class AgreedError(UserError):
@@ -69,7 +72,12 @@ class World:
             UserError: there is no MPI library, or the launcher is of another MPI than mpi4py.
         """
         try:
-            from mpi4py import MPI
+            # MPI keeps Python's lock while it starts, so that no thread of ours could watch it.
+            faulthandler.dump_traceback_later(SECONDS_TO_START, exit=True)
+            try:
+                from mpi4py import MPI
+            finally:
+                faulthandler.cancel_dump_traceback_later()
         except (ImportError, RuntimeError) as error:
             raise UserError(
                 f"MPI: mpi4py cannot load an MPI library ({one_line(error)}); load your site's MPI module, "
@@ -170,7 +178,7 @@ class World:
             The sum, shape (width,), the same bits on every rank.
         """
         if places is None:
-            buffer = rows.sum(axis=0)
+            buffer: NDArray[np.float64] = rows.sum(axis=0)
             with self._losses():
                 self._comm.Allreduce(self._in_place, buffer)
             return buffer

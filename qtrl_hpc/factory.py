@@ -133,7 +133,8 @@ def _fixed_probabilities(config: Config, qpu: QPU) -> NDArray[np.float64]:
     if config.circuit == "absent":
         return np.full(size, 1.0 / size)
     drawn = np.random.default_rng(seed_sequence(config.seed, Purpose.FEATURES)).exponential(size=size)
-    return drawn / drawn.sum()
+    probabilities: NDArray[np.float64] = drawn / drawn.sum()
+    return probabilities
 
 
 def uses_torch(config: Config) -> bool:

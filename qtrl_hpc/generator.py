@@ -61,7 +61,8 @@ class Feature:
         """Return x, shape (k,), of the first k probabilities, shape (k,)."""
         y = self.b * np.tanh(self.a * 2.0 ** (num_qubits - 1) * probabilities)
         x = y**self.c if self.c != 1.0 else y
-        return x - x.mean()
+        centred: NDArray[np.float64] = x - x.mean()
+        return centred
 
     def pullback(
         self, probabilities: NDArray[np.float64], num_qubits: int, d_x: NDArray[np.float64]
@@ -72,7 +73,8 @@ class Feature:
         d_y = d_x - d_x.mean()
         if self.c != 1.0:
             d_y = d_y * self.c * (self.b * t) ** (self.c - 1.0)
-        return d_y * self.b * scale * (1.0 - t * t)
+        d_p: NDArray[np.float64] = d_y * self.b * scale * (1.0 - t * t)
+        return d_p
 
 
 class QuantumGenerator:
@@ -107,7 +109,8 @@ class QuantumGenerator:
             self._probabilities = probabilities[: self._mapping.num_rows]
             x = self._feature.forward(self._probabilities, self._qpu.ansatz.num_qubits)
             output = self._mapping.forward(Theta.beta, x)
-            return output - output.mean()
+            theta: NDArray[np.float64] = output - output.mean()
+        return theta
 
     def pullback(self, d_theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ∂J/∂Theta at the last call (Eq. 3–4, the chain rule through θ = M_β(p(φ))).
@@ -165,7 +168,8 @@ class FixedFeatureGenerator:
         self._Theta = Theta
         with self._stopwatch("mapping"):
             output = self._mapping.forward(Theta.beta, self._x)
-            return output - output.mean()
+            theta: NDArray[np.float64] = output - output.mean()
+        return theta
 
     def pullback(self, d_theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ∂J/∂β at the last call, shape (l,), from ∂J/∂θ, shape (k,)."""

@@ -39,7 +39,8 @@ class Policy(torch.nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the logits, shape (batch, actions), of flattened and scaled observations, shape (batch, obs_size)."""
-        return self.layers(features)
+        logits: torch.Tensor = self.layers(features)
+        return logits
 
     @torch.inference_mode()
     def probabilities(self, obs: Any) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import numba
 from llvmlite import binding
@@ -20,11 +21,11 @@ FAST = {"contract", "nsz"}
 # Forced inline: left to the compiler, a kernel just compiled and the same one loaded from the disk gave other bits.
 part = njit(forceinline=True, fastmath=FAST)
 
-_kept: list[Callable] = []
+_kept: list[Callable[..., Any]] = []
 _not_kept: list[str] = []
 
 
-def kernel(function: Callable, variant: str, *, parallel: bool = False) -> Callable:
+def kernel(function: Callable[..., Any], variant: str, *, parallel: bool = False) -> Callable[..., Any]:
     """Compile one variant of a kernel with Numba, and keep the machine code where any folder for it can be written.
 
     Each variant is called with arguments of the same types alone and has files of its own: two processes that compile

@@ -87,7 +87,8 @@ class AffineMapping:
         """Return M_beta of every row (see ``Mapping.forward``)."""
         self._x = _of_length("x", x, self.num_rows).copy()
         [weight], bias = self._partial_products(beta)[-1]
-        return _signed_sums(weight[:-1])[: self.num_rows] + weight[-1] * x + bias
+        output: NDArray[np.float64] = _signed_sums(weight[:-1])[: self.num_rows] + weight[-1] * x + bias
+        return output
 
     def pullback(
         self, beta: NDArray[np.float64], cotangent: NDArray[np.float64]
@@ -152,7 +153,8 @@ class NonlinearMapping:
         """Return M_beta of every row (see ``Mapping.forward``)."""
         self._x[: self.num_rows] = _of_length("x", x, self.num_rows)
         mapping_kernels.forward(self._beta(beta), *self._model, self._x, self._units, self._output)
-        return self._output[: self.num_rows].astype(np.float64)
+        output: NDArray[np.float64] = self._output[: self.num_rows].astype(np.float64)
+        return output
 
     def pullback(
         self, beta: NDArray[np.float64], cotangent: NDArray[np.float64]

@@ -16,6 +16,8 @@ from qtrl_hpc.simd import BYTES, ROUNDING, at_least, at_most, fill, load, power_
 TANH, RELU = 1, 2
 VECTORS = 4
 
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
 Vec = Any  # qtrl_hpc.simd.Vec, once compiled
 
 _ROUNDING_DOUBLE, _ROUNDING_SINGLE = ROUNDING[8], ROUNDING[4]
@@ -28,7 +30,7 @@ def rows_of_block(dtype: type) -> int:
 
 
 @part
-def _tanh(like: NDArray, x: Vec) -> Vec:
+def _tanh(like: Floats, x: Vec) -> Vec:
     """Return tanh x = (e^{2x} − 1)/(e^{2x} + 1).
 
     With 2x = k·ln 2 + r, |r| ≤ ½ ln 2: e^{2x} − 1 = 2^k·(e^r − 1) + (2^k − 1), and e^r − 1 by its Taylor series.
@@ -56,7 +58,7 @@ def _tanh(like: NDArray, x: Vec) -> Vec:
 
 
 @part
-def _combine(beta: NDArray, first: int, step_out: int, step_in: int, bias: int, below: NDArray, out: NDArray) -> None:
+def _combine(beta: Floats, first: int, step_out: int, step_in: int, bias: int, below: Floats, out: Floats) -> None:
     """Write out_j = bias_j + Σ_i beta[first + j·step_out + i·step_in]·below_i for the units j of ``out``.
 
     Four units at a time on four vectors of rows, so that the sums stay in registers. ``bias`` < 0 means none.
@@ -86,7 +88,7 @@ def _combine(beta: NDArray, first: int, step_out: int, step_in: int, bias: int, 
 
 
 @part
-def _store_row(row: NDArray, lanes: int, x0: Vec, x1: Vec, x2: Vec, x3: Vec) -> None:
+def _store_row(row: Floats, lanes: int, x0: Vec, x1: Vec, x2: Vec, x3: Vec) -> None:
     """Write the four vectors of one unit's row."""
     store(row, 0, x0)
     store(row, lanes, x1)
@@ -95,7 +97,7 @@ def _store_row(row: NDArray, lanes: int, x0: Vec, x1: Vec, x2: Vec, x3: Vec) -> 
 
 
 @part
-def _activate(values: NDArray, activation: int) -> None:
+def _activate(values: Floats, activation: int) -> None:
     """Apply the activation in place."""
     lanes = values.shape[1] // VECTORS
     for j in range(values.shape[0]):
@@ -105,7 +107,7 @@ def _activate(values: NDArray, activation: int) -> None:
 
 
 @part
-def _times_slope(delta: NDArray, values: NDArray, activation: int) -> None:
+def _times_slope(delta: Floats, values: Floats, activation: int) -> None:
     """Multiply by the activation's derivative where it took ``values``, in place."""
     lanes = delta.shape[1] // VECTORS
     for j in range(delta.shape[0]):
@@ -119,7 +121,7 @@ def _times_slope(delta: NDArray, values: NDArray, activation: int) -> None:
 
 
 @part
-def _accumulate(delta: NDArray, below: NDArray, sums: NDArray, first: int) -> None:
+def _accumulate(delta: Floats, below: Floats, sums: Floats, first: int) -> None:
     """Add δ_j·below_i, lane by lane, to the sums of a layer's weights (row-major), and δ_j to those of its biases."""
     lanes, inputs = delta.shape[1] // VECTORS, below.shape[0]
     bias = first + delta.shape[0] * inputs
@@ -141,7 +143,7 @@ def _accumulate(delta: NDArray, below: NDArray, sums: NDArray, first: int) -> No
 
 
 @part
-def _run_block(beta: NDArray, sizes: NDArray, activation: int, start: int, x: NDArray, units: NDArray) -> None:
+def _run_block(beta: Floats, sizes: Ints, activation: int, start: int, x: Floats, units: Floats) -> None:
     """Set the activations of a block of rows, of which the first is number ``start``."""
     num_qubits, rows = sizes[0] - 1, units.shape[1]
     for q in range(num_qubits):
@@ -160,7 +162,7 @@ def _run_block(beta: NDArray, sizes: NDArray, activation: int, start: int, x: ND
 
 @part
 def _pull_back_block(
-    beta: NDArray, sizes: NDArray, activation: int, units: NDArray, delta: NDArray, sums: NDArray, d_x: NDArray
+    beta: Floats, sizes: Ints, activation: int, units: Floats, delta: Floats, sums: Floats, d_x: Floats
 ) -> None:
     """Take ``delta``, whose last row is a block's cotangent, down through the layers."""
     unit, first = units.shape[0], len(beta)
@@ -176,7 +178,7 @@ def _pull_back_block(
             _combine(beta, first + below - 1, 1, below, -1, above, d_x)
 
 
-def _forward(beta: NDArray, sizes: NDArray, activation: int, x: NDArray, units: NDArray, out: NDArray) -> None:
+def _forward(beta: Floats, sizes: Ints, activation: int, x: Floats, units: Floats, out: Floats) -> None:
     """Do what ``forward`` says."""
     rows = units.shape[2]
     for block in range(len(x) // rows):
@@ -186,8 +188,8 @@ def _forward(beta: NDArray, sizes: NDArray, activation: int, x: NDArray, units: 
 
 
 def _pullback(
-    beta: NDArray, sizes: NDArray, activation: int, x: NDArray, units: NDArray, cotangent: NDArray, gradient: NDArray,
-    d_x: NDArray,
+    beta: Floats, sizes: Ints, activation: int, x: Floats, units: Floats, cotangent: Floats, gradient: Floats,
+    d_x: Floats,
 ) -> None:  # fmt: skip
     """Do what ``pullback`` says."""
     rows = units.shape[2]
@@ -212,7 +214,7 @@ _FORWARD, _PULLBACK = (
 
 def forward(
     beta: NDArray[np.floating],
-    sizes: NDArray[np.int64],
+    sizes: Ints,
     activation: int,
     x: NDArray[np.floating],
     units: NDArray[np.floating],

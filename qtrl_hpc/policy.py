@@ -111,4 +111,5 @@ def policy_layers(theta: NDArray[np.float64], spec: PolicySpec) -> mlp.Layers:
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log π over the last axis, without overflow."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    logs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return logs

@@ -41,7 +41,8 @@ class Baseline:
             return returns
         mean = self.expected
         spread = np.sqrt(max(self.mean_square / self.weight - mean * mean, 0.0))
-        return (returns - mean) / max(spread, floor)
+        normalised: NDArray[np.float64] = (returns - mean) / max(spread, floor)
+        return normalised
 
 
 def discounted_returns(
@@ -72,7 +73,8 @@ def advantages(returns: NDArray[np.float64], config: ReinforceConfig, baseline: 
         return returns
     if config.advantage == "standardised":
         spread = returns.std(ddof=1) if len(returns) > 1 else 0.0
-        return (returns - returns.mean()) / (spread + STANDARDISATION_EPSILON)
+        standardised: NDArray[np.float64] = (returns - returns.mean()) / (spread + STANDARDISATION_EPSILON)
+        return standardised
     return baseline.normalise(returns, config.baseline_floor)
 
 

@@ -11,12 +11,16 @@ from typing import Any
 
 from llvmlite import ir
 from numba import extending, types
-from numba.extending import lower_builtin, models, register_model, type_callable
+from numba.extending import models, register_model
 
 BITS = 512
 BYTES = BITS // 8
 
-intrinsic: Any = extending.intrinsic
+# Numba's own types say of these only that they are there.
+Decorator = Callable[[Callable[..., Any]], Any]
+intrinsic: Decorator = extending.intrinsic
+lower_builtin: Callable[..., Decorator] = extending.lower_builtin
+type_callable: Callable[..., Decorator] = extending.type_callable
 
 
 class Vec(types.Type):
@@ -32,12 +36,12 @@ class Vec(types.Type):
 class _VecModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vec: Vec) -> None:
         scalar = manager.lookup(vec.scalar).get_data_type()
-        super().__init__(manager, vec, ir.VectorType(scalar, vec.lanes))
+        super().__init__(manager, vec, ir.VectorType(scalar, vec.lanes))  # type: ignore[no-untyped-call]
 
 
-def _operator(function: Callable, instruction: str) -> None:
+def _operator(function: Callable[..., Any], instruction: str) -> None:
     @type_callable(function)
-    def typer(context: Any) -> Callable:
+    def typer(context: Any) -> Callable[..., Any]:
         return lambda x, y: x if isinstance(x, Vec) and x == y else None
 
     @lower_builtin(function, Vec, Vec)
@@ -93,7 +97,7 @@ def fill(typing: Any, array: Any, number: Any) -> Any:
     return Vec(array.dtype)(array, array.dtype), lower
 
 
-def _select(condition: str) -> Callable:
+def _select(condition: str) -> Any:
     @intrinsic
     def select(typing: Any, x: Any, y: Any) -> Any:
         """Return in each lane y where x ``condition`` y, else x; so NaN in x stays."""
@@ -127,7 +131,7 @@ ROUNDING = {8: 1.5 * 2.0**52, 4: 1.5 * 2.0**23}
 """By bytes a number: x + ROUNDING rounds x to a whole number, which the lowest bits of the sum then hold."""
 
 
-def _swap(distance: int) -> Callable:
+def _swap(distance: int) -> Any:
     @intrinsic
     def swap(typing: Any, vec: Any) -> Any:
         """Return the vector whose lane j is lane j XOR ``distance`` of ``vec``."""

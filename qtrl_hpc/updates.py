@@ -218,7 +218,8 @@ def step(state: TrainingState, total: Total, config: Config, num_agents: int) ->
 
 def step_gain(config: Config, update: int) -> float:
     """Return what SPSA's gain sequence makes of the learning rate: a_k/a_0 = ((A + 1)/(A + k + 1))^alpha."""
-    return ((config.spsa_stability + 1.0) / (config.spsa_stability + update + 1.0)) ** config.spsa_alpha
+    gain: float = ((config.spsa_stability + 1.0) / (config.spsa_stability + update + 1.0)) ** config.spsa_alpha
+    return gain
 
 
 def _no_quorum(run: Run, state: TrainingState, total: Total, failures: dict[int, str]) -> str:

@@ -44,7 +44,7 @@ def multiply_add(values: NDArray[np.float64], a: float, b: float) -> None:
         store(values, k, p0 + p1 + p2 + p3 + p4 + p5 + p6 + p7)
 
 
-@njit
+@njit()
 def copy(source: NDArray[np.float64], target: NDArray[np.float64]) -> None:
     """Copy number by number."""
     for k in range(source.size):

@@ -22,7 +22,7 @@ SECONDS_TO_END = 5.0
 
 
 @contextmanager
-def started(module: str, *arguments: str, ranks: int | None = None) -> Iterator[subprocess.Popen]:
+def started(module: str, *arguments: str, ranks: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """Start ``python -m qtrl_hpc.…``; whatever still runs at the end of the ``with`` is ended.
 
     Args:
@@ -58,7 +58,7 @@ def run(module: str, *arguments: str, ranks: int | None = None) -> str:
         return finish(process, module)
 
 
-def finish(process: subprocess.Popen, module: str) -> str:
+def finish(process: subprocess.Popen[str], module: str) -> str:
     """Wait for a process and return what it printed.
 
     Raises:
@@ -133,7 +133,7 @@ def _why(printed: str) -> str:
     return lines[-1] if "Traceback" in printed else f"{lines[0]} (mpirun on one machine: see jobs/env.sh)"
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)  # mpirun ends its ranks, which are not in its process group
         try:

@@ -154,7 +154,7 @@ def _resident_after(updates: int) -> NDArray[np.float64]:
     return np.array(found)
 
 
-def _resident(process: subprocess.Popen) -> list[float]:
+def _resident(process: subprocess.Popen[str]) -> list[float]:
     try:
         return [memory("VmRSS", process.pid)]
     except (OSError, RuntimeError):  # it has just ended

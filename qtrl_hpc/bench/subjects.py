@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import gymnasium
@@ -82,8 +83,8 @@ def aer_seconds() -> Iterator[list[float]]:
     noted: list[float] = []
     execute = AerSimulator._execute_circuits
 
-    def execute_and_note(*arguments: object, **keywords: object) -> dict:
-        output = execute(*arguments, **keywords)
+    def execute_and_note(*arguments: object, **keywords: object) -> dict[str, Any]:
+        output: dict[str, Any] = execute(*arguments, **keywords)
         noted.extend(float(result["time_taken"]) for result in output["results"])
         return output
 

@@ -82,7 +82,7 @@ def _how_many(seconds: float) -> int:
     return int(min(max(SECONDS / max(seconds, 1e-9), AT_LEAST), AT_MOST))
 
 
-def _runner(qpu: Callable) -> Callable[[], Any]:
+def _runner(qpu: Callable[..., Any]) -> Callable[[], Any]:
     from qtrl_hpc.quantum.ansatz import Ansatz
 
     ansatz = Ansatz(num_qubits=QUBITS, num_layers=LAYERS)

@@ -85,7 +85,8 @@ class AerProgram:
         output = self._simulator._execute_circuits(self._assembled, self._noise_model, config)
         if not output["success"]:
             raise RuntimeError(f"Qiskit Aer failed: {output['results'][0].get('status', output.get('status'))}")
-        return output["results"]
+        results: list[dict[str, Any]] = output["results"]
+        return results
 
     def probabilities(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """Yield what ``save_probabilities`` saved, for as many rows at a time as memory should hold.
@@ -112,7 +113,8 @@ def counts_to_probabilities(counts: dict[str, int], num_qubits: int) -> NDArray[
     indices = np.fromiter((int(index, 16) for index in counts), np.int64, len(counts))
     found = np.zeros(1 << num_qubits)
     found[indices] = np.fromiter(counts.values(), np.float64, len(counts))
-    return found / found.sum()
+    probabilities: NDArray[np.float64] = found / found.sum()
+    return probabilities
 
 
 def _parameters(

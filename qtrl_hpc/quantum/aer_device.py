@@ -99,7 +99,8 @@ class AerDevice:
                 self._exact = self._exact_program()
             found = np.concatenate(list(self._exact.probabilities(phis)))
             self._last = phis.copy(), read_out(np.maximum(found, 0.0), self._noisy.readout)
-        return self._last[1].copy()
+        probabilities: NDArray[np.float64] = self._last[1].copy()
+        return probabilities
 
     def _exact_program(self) -> AerProgram:
         assert self._exact_method is not None

@@ -5,7 +5,7 @@ from typing import Any
 from qiskit.providers import BackendV2, Options
 
 
-class CheckedBackend(BackendV2):
+class CheckedBackend(BackendV2):  # type: ignore[misc]  # Qiskit brings no types
     """Pass everything on to a back end, and refuse results that are missing.
 
     ``BackendSamplerV2`` would take zeros for them: every shot of a circuit that was not run would read index 0.
@@ -26,7 +26,8 @@ class CheckedBackend(BackendV2):
     @property
     def max_circuits(self) -> int | None:
         """Return the inner back end's."""
-        return self._inner.max_circuits
+        most: int | None = self._inner.max_circuits
+        return most
 
     @classmethod
     def _default_options(cls) -> Options:

@@ -26,12 +26,15 @@ CHUNKED_SIZE = 1 << 16
 CHUNKS = 16
 
 
-Row = NDArray
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Gate = tuple[complex, complex, complex, complex]
 Vec = Any  # qtrl_hpc.simd.Vec, once compiled
 
 
 @part
-def _u3(theta: float, phase: float, lam: float) -> tuple[complex, complex, complex, complex]:
+def _u3(theta: float, phase: float, lam: float) -> Gate:
     """Return U3's entries 00, 01, 10, 11 (Qiskit's ``UGate``)."""
     cos, sin = np.cos(theta / 2), np.sin(theta / 2)
     e_phase, e_lam = complex(np.cos(phase), np.sin(phase)), complex(np.cos(lam), np.sin(lam))
@@ -39,19 +42,19 @@ def _u3(theta: float, phase: float, lam: float) -> tuple[complex, complex, compl
 
 
 @part
-def _times(a: tuple, b: tuple) -> tuple[complex, complex, complex, complex]:
+def _times(a: Gate, b: Gate) -> Gate:
     """Return the product of two 2×2 matrices."""
     return a[0] * b[0] + a[1] * b[2], a[0] * b[1] + a[1] * b[3], a[2] * b[0] + a[3] * b[2], a[2] * b[1] + a[3] * b[3]
 
 
 @part
-def _dagger(a: tuple) -> tuple[complex, complex, complex, complex]:
+def _dagger(a: Gate) -> Gate:
     """Return the adjoint of a 2×2 matrix."""
     return np.conj(a[0]), np.conj(a[2]), np.conj(a[1]), np.conj(a[3])
 
 
 @part
-def _matrices(phi: Row, starts: NDArray, members: NDArray, controlled: NDArray, gate: int) -> tuple[tuple, tuple]:
+def _matrices(phi: Floats, starts: Ints, members: Ints, controlled: Flags, gate: int) -> tuple[Gate, Gate]:
     """Return V_0 and V_1 of a merged gate: the products of its uncontrolled members, and of all."""
     v0 = v1 = (1.0 + 0j, 0j, 0j, 1.0 + 0j)
     for m in range(starts[gate], starts[gate + 1]):
@@ -64,7 +67,7 @@ def _matrices(phi: Row, starts: NDArray, members: NDArray, controlled: NDArray, 
 
 
 @part
-def _fill_table(table: NDArray, v0: tuple, v1: tuple, target: int, control: int, bits: int) -> None:
+def _fill_table(table: Floats, v0: Gate, v1: Gate, target: int, control: int, bits: int) -> None:
     """Write the coefficients of every lane, for control 0 and 1 where the control tells vectors apart.
 
     ``table[phase]`` is u00, u01, u10, u11 of a pair of vectors, or u_bb, u_b(1−b) of lanes b of one vector; each as a
@@ -110,7 +113,7 @@ def _swapped(vec: Vec, target: int) -> Vec:
 
 
 @part
-def _loaded(k: Row) -> tuple[Vec, ...]:
+def _loaded(k: Floats) -> tuple[Vec, ...]:
     """Return the rows of one phase of the table, which stay in registers."""
     return (
         load(k[0], 0), load(k[1], 0), load(k[2], 0), load(k[3], 0),
@@ -119,7 +122,7 @@ def _loaded(k: Row) -> tuple[Vec, ...]:
 
 
 @part
-def _rotated(u: tuple, xr: Vec, xi: Vec, yr: Vec, yi: Vec) -> tuple[Vec, Vec, Vec, Vec]:
+def _rotated(u: tuple[Vec, ...], xr: Vec, xi: Vec, yr: Vec, yi: Vec) -> tuple[Vec, Vec, Vec, Vec]:
     """Return u00·x + u01·y and u10·x + u11·y."""
     return (
         u[0] * xr - u[1] * xi + u[2] * yr - u[3] * yi,
@@ -130,13 +133,13 @@ def _rotated(u: tuple, xr: Vec, xi: Vec, yr: Vec, yi: Vec) -> tuple[Vec, Vec, Ve
 
 
 @part
-def _mixed(u: tuple, xr: Vec, xi: Vec, yr: Vec, yi: Vec) -> tuple[Vec, Vec]:
+def _mixed(u: tuple[Vec, ...], xr: Vec, xi: Vec, yr: Vec, yi: Vec) -> tuple[Vec, Vec]:
     """Return u_bb·x + u_b(1−b)·y in every lane b, where y is x with these lanes exchanged."""
     return u[0] * xr - u[1] * xi + u[2] * yr - u[3] * yi, u[0] * xi + u[1] * xr + u[2] * yi + u[3] * yr
 
 
 @part
-def _apply(state: NDArray, k: Row, start: int, stop: int, layout: tuple, base: int, target: int) -> None:
+def _apply(state: Floats, k: Floats, start: int, stop: int, layout: tuple[int, int], base: int, target: int) -> None:
     """Apply a gate to the vectors ``start`` to ``stop`` of those that ``base`` says the control of."""
     real, imag, u, lanes, step = state[0], state[1], _loaded(k), k.shape[1], 1 << target
     for v in range(start, stop, lanes):
@@ -155,8 +158,9 @@ def _apply(state: NDArray, k: Row, start: int, stop: int, layout: tuple, base: i
 
 @part
 def _undo(
-    state: NDArray, cotangent: NDArray, k: Row, start: int, stop: int, layout: tuple, base: int, target: int, out: Row
-) -> None:
+    state: Floats, cotangent: Floats, k: Floats, start: int, stop: int, layout: tuple[int, int], base: int, target: int,
+    out: Floats,
+) -> None:  # fmt: skip
     """Apply the inverse of a gate, whose coefficients ``k`` holds, to ψ and λ, and add up their overlaps lane by lane.
 
     With x and y the amplitudes before the gate where the target is 0 and 1: Im λ_x*ψ_x, Im λ_y*ψ_y, and the real and
@@ -198,7 +202,7 @@ def _undo(
 
 
 @part
-def _overlaps(sums: NDArray, target: int, control: int, bits: int) -> NDArray[np.float64]:
+def _overlaps(sums: Floats, target: int, control: int, bits: int) -> NDArray[np.float64]:
     """Return Im W_00, Im W_11, and real and imaginary part of W_01 − W_10*, for control 0 and 1, shape (2, 4).
 
     W_ab = Σ conj(λ_a)·ψ_b over the pairs of amplitudes.
@@ -218,15 +222,16 @@ def _overlaps(sums: NDArray, target: int, control: int, bits: int) -> NDArray[np
 
 
 @part
-def _chain(t: tuple, v: tuple, w: Row) -> float:
+def _chain(t: tuple[float, float, complex], v: Gate, w: Floats) -> float:
     """Return 2·Re Σ_ab T_ab W_ab of the anti-Hermitian T = v†·t·v, where t is (Im t_00, Im t_11, t_01)."""
     m = _times(_dagger(v), _times((complex(0.0, t[0]), t[2], -np.conj(t[2]), complex(0.0, t[1])), v))
-    return 2.0 * (m[1].real * w[2] - m[1].imag * w[3] - m[0].imag * w[0] - m[3].imag * w[1])
+    derivative: float = 2.0 * (m[1].real * w[2] - m[1].imag * w[3] - m[0].imag * w[0] - m[3].imag * w[1])
+    return derivative
 
 
 @part
 def _differentiate(
-    phi: Row, starts: NDArray, members: NDArray, controlled: NDArray, gate: int, w: NDArray, gradient: Row
+    phi: Floats, starts: Ints, members: Ints, controlled: Flags, gate: int, w: Floats, gradient: Floats
 ) -> None:
     """Write the derivatives by the angles of a merged gate's members, from its overlaps ``w``.
 
@@ -254,8 +259,9 @@ def _differentiate(
 
 
 def _run(
-    state: NDArray, phi: Row, targets: Row, controls: Row, supports: Row, starts: Row, members: Row, controlled: Row
-) -> None:
+    state: Floats, phi: Floats, targets: Ints, controls: Ints, supports: Ints, starts: Ints, members: Ints,
+    controlled: Flags,
+) -> None:  # fmt: skip
     """Do what ``run`` says."""
     table = np.zeros((2, 8, BYTES // state.itemsize), state.dtype)
     bits = 4 if table.shape[2] == 16 else 3
@@ -277,8 +283,8 @@ def _run(
 
 
 def _sweep(
-    state: NDArray, cotangent: NDArray, phi: Row, targets: Row, controls: Row, supports: Row, starts: Row, members: Row,
-    controlled: Row, gradient: Row,
+    state: Floats, cotangent: Floats, phi: Floats, targets: Ints, controls: Ints, supports: Ints, starts: Ints,
+    members: Ints, controlled: Flags, gradient: Floats,
 ) -> None:  # fmt: skip
     """Do what ``sweep`` says."""
     table = np.zeros((2, 8, BYTES // state.itemsize), state.dtype)
@@ -353,7 +359,7 @@ def sweep(
     return gradient
 
 
-def _arrays(program: Program) -> tuple[NDArray, ...]:
+def _arrays(program: Program) -> tuple[Ints | Flags, ...]:
     return (
         program.targets, program.controls, program.supports, program.starts, program.members, program.controlled,
     )  # fmt: skip

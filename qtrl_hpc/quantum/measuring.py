@@ -102,7 +102,8 @@ class MeasuredQPU:
             QpuError: no attempt succeeded.
         """
         [found] = self.jobs(phi[None])
-        return found[0]
+        probabilities: NDArray[np.float64] = found[0]
+        return probabilities
 
     def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """Run many circuits (see ``QPU.jobs``).

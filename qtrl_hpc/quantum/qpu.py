@@ -1,7 +1,7 @@
 """What a QPU is: angles in, probabilities out. Two exact simulators: Qiskit Aer, and our own kernels."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,8 @@ class StatevectorQPU:
         """Run the circuit once (see ``QPU.probabilities``)."""
         self._phi = None
         state = self.state(phi)[:, : self._num_amplitudes]
-        return np.einsum("ci,ci->i", state, state, dtype=np.float64)
+        probabilities: NDArray[np.float64] = np.einsum("ci,ci->i", state, state, dtype=np.float64)
+        return probabilities
 
     def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """Run many circuits, one after another (see ``QPU.jobs``)."""
@@ -138,14 +139,15 @@ class AerQPU:
     def probabilities(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Run the circuit once (see ``QPU.probabilities``)."""
         [found] = self._program.probabilities(phi[None])
-        return found[0]
+        probabilities: NDArray[np.float64] = found[0]
+        return probabilities
 
     def jobs(self, phis: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """Run many circuits (see ``QPU.jobs``)."""
         return self._program.probabilities(phis)
 
 
-def qiskit_circuit(ansatz: Ansatz, angles: list) -> "QuantumCircuit":  # type: ignore[name-defined]  # noqa: F821
+def qiskit_circuit(ansatz: Ansatz, angles: list[Any]) -> "QuantumCircuit":  # type: ignore[name-defined]  # noqa: F821
     """Build the ansatz as a Qiskit circuit.
 
     Args:

@@ -39,4 +39,5 @@ class SpsaGradient:
         pairs = np.concatenate([phi + c * signs, phi - c * signs])
         values = np.concatenate([found[:, : len(cotangent)] @ cotangent for found in self._qpu.jobs(pairs)])
         plus, minus = np.split(values, 2)
-        return (plus - minus) / (2.0 * c) @ signs / self._directions
+        gradient: NDArray[np.float64] = (plus - minus) / (2.0 * c) @ signs / self._directions
+        return gradient

@@ -29,7 +29,8 @@ class Estimate:
 
 def iqm(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
     """Return the interquartile mean: the mean without the lowest and highest quarter (rounded down) of the values."""
-    return stats.trim_mean(values, 0.25, axis=axis)
+    mean: NDArray[np.float64] = stats.trim_mean(values, 0.25, axis=axis)
+    return mean
 
 
 def estimate(*samples: NDArray[np.float64], statistic: Statistic = iqm) -> Estimate:
@@ -54,7 +55,8 @@ def estimate(*samples: NDArray[np.float64], statistic: Statistic = iqm) -> Estim
 def running_mean(rewards: NDArray[np.float64], window: int = WINDOW) -> NDArray[np.float64]:
     """Return the mean of each ``window`` rounds in a row, shape (..., rounds − window + 1)."""
     sums = np.cumsum(np.concatenate([np.zeros((*rewards.shape[:-1], 1)), rewards], axis=-1), axis=-1)
-    return (sums[..., window:] - sums[..., :-window]) / window
+    means: NDArray[np.float64] = (sums[..., window:] - sums[..., :-window]) / window
+    return means
 
 
 def rounds_until(rewards: NDArray[np.float64], target: float, window: int = WINDOW) -> float:

@@ -1,7 +1,9 @@
-"""Many ranks that find no compiled kernels."""
+"""How ranks start: many that find no compiled kernels, and one that MPI keeps waiting."""
+
+import sys
 
 import pytest
-from support import metrics, train
+from support import Job, metrics, train
 
 pytestmark = pytest.mark.mpi
 
@@ -20,3 +22,11 @@ def test_four_ranks_at_once_leave_one_copy_of_each_kernel(tmp_path):
     ]
     for index in kept.rglob("*.nbi"):
         assert len(list(index.parent.glob(index.name.replace(".nbi", ".*.nbc")))) == 1
+
+
+def test_rank_that_mpi_does_not_start_ends_and_shows_where_it_is(tmp_path):
+    job = Job([sys.executable, "-m", "hanging_mpi", "--run-dir=run"], tmp_path)
+    assert job.wait() == 1
+    assert "Timeout (0:00:01)!" in job.err
+    assert "in connect" in job.err
+    assert not (tmp_path / "run").exists()
