@@ -7,7 +7,7 @@ from sphinx.application import Sphinx
 
 sys.path[:0] = [str(Path(__file__).parent / "_ext"), str(Path(__file__).parents[1])]
 
-import qtrl_hpc
+import qtrl_hpc  # noqa: E402
 
 project = "qtrl_hpc"
 copyright = "the authors of qtrl_hpc, Apache-2.0"

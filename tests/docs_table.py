@@ -1,7 +1,7 @@
 """What of the documentation's commands is shortened here, and what cannot run here and is looked at in another way.
 
-The first row that matches a command counts. Whatever no row matches is run as it is written; a row that is never the first is a
-mistake.
+The first row that matches a command counts. Whatever no row matches is run as it is written; a row that is never the
+first is a mistake.
 """
 
 import re
@@ -56,7 +56,7 @@ def parses(command):
 
 
 def job_parses(command):
-    """The shell reads it, the script that it submits is there, and training reads the flags behind the script's name."""
+    """The shell reads it, the script that it submits is there, and training reads the flags behind its name."""
     parses(command)
     script, *flags = re.search(r"jobs/.*", command)[0].split()
     assert (REPOSITORY / script).is_file(), script
@@ -96,6 +96,9 @@ TABLE = (
     Instead(r"^mpirun --prtemca ", "as above; tests/cluster/test_hosts.py cuts the network", training_parses),
     Instead(r"^python docs/noise_curves\.py", "it trains for hours", script_compiles),
     Instead(r"^python docs/scaling\.py", "it measures for minutes, even with --quick", script_has_the_flags),
+    Instead(r"^git clone |^cd qtrl_hpc$", "this is the clone", parses),
+    # Ends when it is told to.
+    Bounded(r"^tensorboard ", 12),
     # Shorter.
     Shortened(r"^python docs/convergence\.py", "--quick"),
     Shortened(r"qtrl_hpc\.train --(noise|qpu backend)", "--shots 64 --updates 1 --policy-hidden-sizes [1]"),
