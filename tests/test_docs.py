@@ -203,6 +203,13 @@ def test_every_file_of_ours_that_is_named_exists():
             assert any(place.exists() for place in places), f"{name(page)}: {path}"
 
 
+def test_every_target_of_make_that_is_named_exists():
+    targets = re.findall(r"^([a-z-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    for page in PAGES:
+        named = set(re.findall(r"^make ([a-z-]+)", "\n".join(inline(page)), re.MULTILINE))
+        assert named <= set(targets), f"{name(page)}: {sorted(named - set(targets))}"
+
+
 def test_the_reference_has_every_module():
     written = {
         module
