@@ -2,19 +2,69 @@
 
 from collections.abc import Callable
 from itertools import chain
+from typing import Protocol
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.config import Config
-from qtrl_hpc.episode import Actor, Player, RunningEpisodes, Trajectory
+from qtrl_hpc.config import Config, ReinforceConfig
+from qtrl_hpc.episode import Act, Actor, Player, RunningEpisodes, Trajectory
 from qtrl_hpc.fleet import Rows
-from qtrl_hpc.policy import PolicySpec, policy_layers
+from qtrl_hpc.policy import MLP, PolicySpec, policy_layers
 from qtrl_hpc.reinforce import Baseline, Batch, advantages, discounted_returns, policy_gradient
 
 # Sums that travel with the gradient: three over the episodes that ended in this update, the others over its steps.
 STATISTICS = ("episodes", "reward", "length", "steps", "return", "squared_return", "entropy")
+
+
+class Network(Protocol):
+    """A policy network: how it acts, and its gradient."""
+
+    def actor(self, theta: NDArray[np.float64]) -> Act:
+        """Return what draws actions from one theta, shape (k,), float64."""
+        ...
+
+    def gradient(
+        self, batch: Batch, theta: NDArray[np.float64], config: ReinforceConfig, update: int
+    ) -> tuple[NDArray[np.float64], float]:
+        """Return ∂J/∂θ, shape (k,), float64, and the sum of entropies (see ``reinforce.policy_gradient``)."""
+        ...
+
+
+class MlpPolicy:
+    """A policy of layers, by NumPy.
+
+    Args:
+        spec: of the policy.
+    """
+
+    def __init__(self, spec: PolicySpec) -> None:
+        self._spec = spec
+
+    def actor(self, theta: NDArray[np.float64]) -> Act:
+        """Return what draws actions from one theta (see ``Network.actor``)."""
+        return Actor(theta, self._spec)
+
+    def gradient(
+        self, batch: Batch, theta: NDArray[np.float64], config: ReinforceConfig, update: int
+    ) -> tuple[NDArray[np.float64], float]:
+        """Return ∂J/∂θ and the sum of entropies (see ``Network.gradient``)."""
+        return policy_gradient(batch, policy_layers(theta, self._spec), self._spec, config, update)
+
+
+def make_network(spec: PolicySpec, threads: int) -> Network:
+    """Return the network that a spec names, which is imported where it is the user's own.
+
+    Raises:
+        ValueError: it cannot be imported or made.
+    """
+    if spec.network == MLP:
+        return MlpPolicy(spec)
+    # Not at the top: torch costs a rank more than a second of start-up.
+    from qtrl_hpc.torch_policy import TorchPolicy
+
+    return TorchPolicy(spec, threads)
 
 
 class Agents:
@@ -31,6 +81,7 @@ class Agents:
         self, config: Config, spec: PolicySpec, environments: list[gymnasium.Env], *, first_agent: int
     ) -> None:
         self._config, self._spec = config, spec
+        self._network = make_network(spec, config.threads)
         self.numbers = list(range(first_agent, first_agent + len(environments)))
         """Of these agents, among all agents of the run."""
         self._players = [self._player(agent, env) for agent, env in zip(self.numbers, environments, strict=True)]
@@ -69,9 +120,9 @@ class Agents:
             For each agent, its trajectories; nothing for one that sits out.
         """
         if isinstance(theta, list):
-            actors = [None if own is None else Actor(own, self._spec) for own in theta]
+            actors = [None if own is None else self._network.actor(own) for own in theta]
         else:
-            actors = [Actor(theta, self._spec)] * len(self._players)
+            actors = [self._network.actor(theta)] * len(self._players)
         steps, count = self._config.steps_per_update, self._config.episodes_per_update
         if steps is None:
             for player in self._players:
@@ -105,12 +156,11 @@ class Agents:
         """
         if isinstance(theta, list):
             return self._reinforce_each(trajectories, theta, baseline, update)
-        layers = policy_layers(theta, self._spec)
         batches, statistics = map(list, zip(*(self._weigh(own, baseline) for own in trajectories), strict=True))
         if self._config.reduction == "allreduce":
             batches, statistics = [list(chain(*batches))], [sum(statistics)]
         gradients, entropies = zip(
-            *(policy_gradient(Batch.joined(rows), layers, self._spec, self._config, update) for rows in batches),
+            *(self._network.gradient(Batch.joined(rows), theta, self._config, update) for rows in batches),
             strict=True,
         )
         return list(gradients), np.column_stack([statistics, entropies])
@@ -123,8 +173,8 @@ class Agents:
         for row, (own, theta) in enumerate(zip(trajectories, thetas, strict=True)):
             if theta is not None:
                 batches, statistics[row, :-1] = self._weigh(own, baseline)
-                gradients[row], statistics[row, -1] = policy_gradient(
-                    Batch.joined(batches), policy_layers(theta, self._spec), self._spec, self._config, update
+                gradients[row], statistics[row, -1] = self._network.gradient(
+                    Batch.joined(batches), theta, self._config, update
                 )
         return gradients, statistics
 

@@ -5,10 +5,12 @@ import os
 import re
 import sys
 from argparse import ArgumentError, ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -74,7 +76,24 @@ def preset(name: str, **changes: Any) -> Config:
     Raises:
         UserError: there is no such preset, or a value makes no sense.
     """
-    return _build({**_file_values(_preset_path(name)), **changes})
+    return build({**_file_values(_preset_path(name)), **changes})
+
+
+def read_config(path: Path | str, **changes: Any) -> Config:
+    """Return what a YAML file sets, as ``--config`` reads it, with some values changed; the rest are field defaults.
+
+    Raises:
+        UserError: there is no such file, or a value makes no sense.
+    """
+    file = existing(Path(path), f"{path}: is not there, expected a YAML file")
+    return build({**_file_values(file), **changes})
+
+
+def fresh_run_dir(name: str, seed: int) -> Path:
+    """Return the path of a directory that is not there yet, for a run of which nobody has said where."""
+    path = Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{name}-seed{seed}")
+    others = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return path if not path.exists() else next(other for other in others if not other.exists())
 
 
 def parse_train(argv: list[str]) -> TrainOptions:
@@ -97,7 +116,7 @@ def parse_train(argv: list[str]) -> TrainOptions:
     sources: list[Path] = []
     if own.resume:
         sources.append(
-            _existing(
+            existing(
                 own.run_dir / "config.yaml",
                 f"--run-dir: got {own.run_dir}, which has no config.yaml, expected the directory of a run to --resume",
             )
@@ -105,12 +124,12 @@ def parse_train(argv: list[str]) -> TrainOptions:
     name = own.preset or (None if own.resume else DEFAULT_PRESET)
     if name is not None:
         sources.append(_preset_path(name))
-    sources += [_existing(path, f"--config: got {path}, expected a YAML file that exists") for path in own.config]
+    sources += [existing(path, f"--config: got {path}, expected a YAML file that exists") for path in own.config]
     values: dict[str, Any] = {}
     for source in sources:
         values.update(_file_values(source))
-    config = _build({**values, **_parse_values(rest)})
-    run_dir = own.run_dir or Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{name or 'run'}-seed{config.seed}")
+    config = build({**values, **parse_values(rest)})
+    run_dir = own.run_dir or fresh_run_dir(name or "run", config.seed)
     return TrainOptions(config=config, run_dir=run_dir, resume=own.resume)
 
 
@@ -171,22 +190,50 @@ def _config_parser(defaults: Config | None = None) -> Any:
 
 def _file_values(path: Path) -> dict[str, Any]:
     """Return the values that a YAML file sets, each checked, so that a refusal can name the file."""
+    with naming(path):
+        values = values_of(yaml_mapping(path), path.parent)
+        build(values)
+    return values
+
+
+@contextmanager
+def naming(source: object) -> Iterator[None]:
+    """Refuse, naming a file or what else it is from, whatever is wrong with what is read."""
     try:
-        written = yaml_text.load(yaml_text.read(path))
-        if not isinstance(written, dict):
-            raise UserError("expected a YAML file of lines KEY: VALUE")
-        _refuse_unnamed(written)
-        noise = written.get("noise")
-        if isinstance(noise, dict | list):  # what would be written in quotes
-            plain = {name: value for name, value in written.items() if name != "noise"}
-            values = _parse_values([f"--config={yaml.safe_dump(plain)}"])
-        else:
-            values = _parse_values([f"--config={path}"])
-        if noise is not None:
-            values["noise"] = _noise(noise, path.parent)
-        _build(values)
+        yield
     except (UserError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {one_line(error)}") from None
+        raise UserError(f"{source}: {one_line(error)}") from None
+
+
+def yaml_mapping(path: Path) -> dict[str, Any]:
+    """Return what a YAML file of lines KEY: VALUE says.
+
+    Raises:
+        UserError: it says something else.
+        OSError: it cannot be read.
+        ValueError: it is no YAML that we read.
+    """
+    written = yaml_text.load(yaml_text.read(path))
+    if not isinstance(written, dict):
+        raise UserError("expected a YAML file of lines KEY: VALUE")
+    return written
+
+
+def values_of(written: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return values as flags would give them, each of the type that its name asks for.
+
+    Args:
+        written: as a YAML file says them.
+        folder: of the file, for the files that it names.
+
+    Raises:
+        UserError: naming the key.
+    """
+    _refuse_unnamed(written)
+    plain = {name: value for name, value in written.items() if name != "noise"}  # which would be written in quotes
+    values = parse_values([f"--config={yaml.safe_dump(plain)}"] if plain else [])
+    if written.get("noise") is not None:
+        values["noise"] = _noise(written["noise"], folder)
     return values
 
 
@@ -201,7 +248,7 @@ def _refuse_unnamed(written: dict[str, Any]) -> None:
             raise UserError(f"--{name.replace('_', '-')}: got {value}, expected {_in_words(hints[name])}")
 
 
-def _parse_values(argv: list[str]) -> dict[str, Any]:
+def parse_values(argv: list[str]) -> dict[str, Any]:
     """Return only the values that ``argv`` itself sets, as plain types."""
     if not argv:
         return {}
@@ -212,7 +259,12 @@ def _parse_values(argv: list[str]) -> dict[str, Any]:
     return {name: value for name, value in dict(namespace).items() if name != "config" and not name.startswith("__")}
 
 
-def _build(values: dict[str, Any]) -> Config:
+def build(values: dict[str, Any]) -> Config:
+    """Return a configuration of these values; the rest are field defaults.
+
+    Raises:
+        UserError: a key is unknown or a value makes no sense.
+    """
     try:
         if values.get("noise") is not None:
             values = {**values, "noise": _noise(values["noise"])}
@@ -236,7 +288,12 @@ def non_empty_path(text: str) -> Path:
     return Path(text)
 
 
-def _existing(path: Path, refusal: str) -> Path:
+def existing(path: Path, refusal: str) -> Path:
+    """Return the path of a file that is there.
+
+    Raises:
+        UserError: it is not, in the words of ``refusal``.
+    """
     try:
         found = path.is_file()
     except OSError:

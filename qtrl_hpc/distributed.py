@@ -401,6 +401,16 @@ def _place_on_node(comm: "MPI.Intracomm") -> tuple[int, int]:
     return rank, size
 
 
+def end_all(world: World, error: BaseException) -> NoReturn:
+    """Say what this rank alone has met, and end all ranks: the others wait for it."""
+    if isinstance(error, UserError):
+        print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
+        world.abort(EXIT_BAD_INPUT)
+    text = "".join(traceback.format_exception(error))
+    print(f"rank {world.rank} of {world.size} failed:\n{text}", file=sys.stderr, flush=True)
+    world.abort(EXIT_FAILED)
+
+
 def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> NoReturn:
     """Run a command on every rank and end the process with its exit code. Collective: all ranks.
 
@@ -423,12 +433,8 @@ def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> No
         code = EXIT_BAD_INPUT if isinstance(error, AgreedError) else EXIT_FAILED
         if world.rank == 0:
             print(f"error: {error}", file=sys.stderr, flush=True)
-    except UserError as error:
-        print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
-        world.abort(EXIT_BAD_INPUT)
-    except BaseException:
-        print(f"rank {world.rank} of {world.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-        world.abort(EXIT_FAILED)
+    except BaseException as error:
+        end_all(world, error)
     world.finish()
     # MPI that has lost ranks cannot be shut down, and a back end that hangs must not keep the process.
     if world.tolerant or any_left_behind():

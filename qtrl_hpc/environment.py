@@ -7,9 +7,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from qtrl_hpc import registry
 from qtrl_hpc.config import EnvironmentConfig, PolicyConfig
 from qtrl_hpc.errors import UserError, one_line
-from qtrl_hpc.policy import PolicySpec
+from qtrl_hpc.policy import MLP, PolicySpec
 from qtrl_hpc.remembered_views import RememberedViews, can_remember
 
 MINIGRID_PREFIXES = ("MiniGrid-", "BabyAI-")
@@ -47,32 +48,79 @@ def reset_seed(sequence: np.random.SeedSequence) -> int:
     return int(sequence.generate_state(1)[0])
 
 
-def make_environment(env_id: str) -> gymnasium.Env:
-    """Make a Gymnasium environment by its name.
+def make_environment(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
+    """Make a Gymnasium environment by its name, or by MODULE:OBJECT.
+
+    Args:
+        env_id: Gymnasium's name, with MODULE: in front where importing that module registers it; or MODULE:OBJECT, a
+            function or class of the user's own that returns an environment.
+        render_mode: how it draws, ``rgb_array`` for pictures; None: not at all.
 
     Raises:
         UserError: there is none of that name, or it cannot be made.
     """
+    # Not every constructor knows a render_mode.
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     is_grid = env_id.startswith(MINIGRID_PREFIXES)
     if is_grid:
         import minigrid  # noqa: F401  (registers its environments)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            env = gymnasium.make(env_id)
-    except Exception as error:  # an environment's own constructor may raise anything
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(
-            f"--env-id: got {env_id!r}, expected an environment that Gymnasium can make ({reason})"
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        own, why_not = _of_the_user(env_id)
+        if own is not None:
+            return _made_by(own, env_id, options)
+        try:
+            env = gymnasium.make(env_id, **options)
+        except Exception as error:  # an environment's own constructor may raise anything
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise UserError(
+                f"--env-id: got {env_id!r}, expected an environment that Gymnasium can make{why_not}{_closest(env_id)} "
+                f"({reason})"
+            ) from error
     return RememberedViews(env) if is_grid and can_remember(env) else env
+
+
+def _of_the_user(env_id: str) -> tuple[Any, str]:
+    """Return the object that MODULE:OBJECT names, or None and in words why not.
+
+    Gymnasium's own MODULE:NAME looks alike where the name has no version: then the module has no such object.
+    """
+    if ":" not in env_id:
+        return None, ""
+    registry.look_in_current_folder()
+    if not registry.is_own(env_id):
+        return None, ""
+    try:
+        return registry.imported(env_id), ""
+    except ValueError as error:
+        return None, f", or {str(error).removeprefix('expected ')}"
+
+
+def _made_by(own: Any, env_id: str, options: dict[str, Any]) -> gymnasium.Env:
+    expected = "a function that returns a gymnasium.Env"
+    try:
+        env = registry.made(expected, lambda: own(**options))
+        if not isinstance(env, gymnasium.Env):
+            raise ValueError(f"expected {expected}, which returned a {type(env).__name__}")
+    except ValueError as error:
+        raise UserError(f"--env-id: got {env_id!r}, {error}") from None
+    return env
+
+
+def _closest(env_id: str) -> str:
+    """Return words: which registered names are close to one, or how many there are."""
+    import minigrid  # noqa: F401  (registers its environments)
+
+    close = registry.did_you_mean(env_id, gymnasium.registry, most=3)
+    return close or f" (one of {len(gymnasium.registry)} names, which gymnasium.pprint_registry() prints)"
 
 
 def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: PolicyConfig) -> PolicySpec:
     """Return the policy that fits an environment.
 
     Raises:
-        UserError: its actions are not discrete, there are fewer than asked for, or its observation is no box or image.
+        UserError: its actions are not discrete, there are fewer than asked for, its observation is no box or image, or
+            the policy's network is none.
     """
     actions = env.action_space
     if not isinstance(actions, gymnasium.spaces.Discrete):
@@ -94,7 +142,7 @@ def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: Poli
         raise UserError(
             f"--env-id: {environment.env_id} observes {env.observation_space}, expected at least one number"
         )
-    return PolicySpec(
+    spec = PolicySpec(
         obs_shape=tuple(map(int, box.shape)),
         hidden_sizes=policy.policy_hidden_sizes,
         num_actions=num_actions,
@@ -103,6 +151,14 @@ def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: Poli
         observation_scale=environment.observation_scale,
         max_episode_steps=environment.max_episode_steps,
     )
+    if policy.policy_network == MLP:
+        return spec
+    from qtrl_hpc.policy_network import with_network  # not at the top: it imports torch
+
+    try:
+        return with_network(spec, policy.policy_network)
+    except ValueError as error:
+        raise UserError(f"--policy-network: got {policy.policy_network!r}, {error}") from None
 
 
 def check_fits(env: gymnasium.Env, spec: PolicySpec, env_id: str, source: str) -> None:

@@ -1,6 +1,7 @@
 """An agent at play: its steps, its episodes, and how an episode that a checkpoint cut in two is taken up again."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import exp
@@ -15,6 +16,9 @@ from qtrl_hpc.errors import UserError
 from qtrl_hpc.policy import PolicySpec, flatten_observation, policy_layers, write_observation
 
 FIRST_ROWS = 128
+
+Act = Callable[[NDArray[np.float64], float], int]
+"""From an observation, shape (obs_size,), and a uniform number in [0, 1) to an action."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +187,7 @@ class Player:
         self.actions: list[int] = []
         """Of that episode so far; with none, it has not begun."""
 
-    def play(self, actor: Actor, steps: int | None = None) -> Trajectory:
+    def play(self, actor: Act, steps: int | None = None) -> Trajectory:
         """Play so many steps, going from one episode to the next; without a number, until an episode is over.
 
         An episode ends by itself, or is cut by its environment or after ``spec.max_episode_steps``.

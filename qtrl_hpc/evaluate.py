@@ -1,24 +1,27 @@
 """Play a policy file in its environment: ``python -m qtrl_hpc.evaluate policy.h5 --episodes 100``."""
 
+import argparse
 import json
 import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
+from rich.progress import Progress, track
 
+from qtrl_hpc.animation import check_gif, make_drawn_environment, record_episodes, write_gif
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
-from qtrl_hpc.environment import Purpose, check_fits, make_environment, reset_seed, seed_sequence
+from qtrl_hpc.environment import Purpose, check_fits, make_environment, seed_sequence
 from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.inference import Policy, checked_device
+from qtrl_hpc.play import Act, play_episode
 from qtrl_hpc.policy_file import PolicyFile
 
 CONFIDENCE = 0.95
+GIF_EPISODES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,7 @@ def command(argv: list[str]) -> int:
         UserError: naming the flag or file, what was got and what is expected.
     """
     options = _parser().parse_args(argv)
+    animated = _episodes_to_animate(options)
     file = PolicyFile.load(options.policy)
     if options.env_id is None and ":" in file.env_id:
         raise UserError(
@@ -61,9 +65,13 @@ def command(argv: list[str]) -> int:
     env_id = file.env_id if options.env_id is None else options.env_id
     env = make_environment(env_id)
     check_fits(env, file.spec, env_id, str(options.policy))
-    policy = Policy(file.spec, file.theta).to(checked_device(options.device))
+    policy = Policy(file.spec, file.theta, options.policy_network).to(checked_device(options.device))
+    if animated:
+        make_drawn_environment(env_id).close()  # or it would be refused after all episodes were played
     result = evaluate(policy, env, options.policy, env_id, options.episodes, options.seed, greedy=options.greedy)
-    print(json.dumps(asdict(result)) if options.json else _sentence(result))
+    print(json.dumps(asdict(result)) if options.json else _sentence(result), flush=True)
+    if animated:
+        _animate(policy, env_id, options, animated)
     return EXIT_DONE
 
 
@@ -83,7 +91,8 @@ def evaluate(
     """
     numbers = range(episodes)
     shown = track(numbers, "evaluating", transient=True) if sys.stdout.isatty() else numbers
-    played = [play_episode(policy, env, seed, episode, greedy=greedy) for episode in shown]
+    act = acting(policy, greedy=greedy)
+    played = [play_episode(act, env, seed, episode, most_steps=policy.spec.max_episode_steps) for episode in shown]
     rewards = np.array([reward for reward, _, _ in played])
     threshold = env.spec.reward_threshold if env.spec else None
     if played[0][2] is not None:
@@ -108,23 +117,9 @@ def evaluate(
     )
 
 
-def play_episode(
-    policy: Policy, env: gymnasium.Env, seed: int, episode: int, *, greedy: bool
-) -> tuple[float, int, bool | None]:
-    """Play one episode, to its end or to ``policy.spec.max_episode_steps``.
-
-    Returns:
-        Sum of rewards, number of steps, and the environment's own ``is_success`` where it tells.
-    """
-    rng = np.random.default_rng(seed_sequence(seed, Purpose.EVALUATION_ACTIONS, 0, episode))
-    obs, _ = env.reset(seed=reset_seed(seed_sequence(seed, Purpose.EVALUATION_ENVIRONMENT, 0, episode)))
-    total, length, over = 0.0, 0, False
-    info: dict[str, Any] = {}
-    while not over and length < policy.spec.max_episode_steps:
-        action = policy.act(obs) if greedy else policy.sample(obs, rng)
-        obs, reward, terminated, truncated, info = env.step(action)
-        total, length, over = total + float(reward), length + 1, terminated or truncated
-    return total, length, info.get("is_success")
+def acting(policy: Policy, *, greedy: bool) -> Act:
+    """Return what chooses a policy's actions: draws them, or takes the most probable one each time."""
+    return (lambda obs, rng: int(policy.act(obs))) if greedy else policy.sample
 
 
 def bootstrap_interval(rewards: NDArray[np.float64], seed: int) -> tuple[float | None, float | None]:
@@ -151,9 +146,56 @@ def _parser() -> OneLineParser:
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of every random stream (default: 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most probable action instead of drawing one")
     parser.add_argument("--env-id", help="another environment than the policy was trained in")
+    parser.add_argument(
+        "--policy-network", metavar="MODULE:OBJECT", help="the policy's network, where it is not ours: it is imported"
+    )
     parser.add_argument("--device", default="cpu", help="where the policy runs: cpu or cuda (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--gif", type=Path, metavar="FILE.gif", help="also draw episodes, as an animation")
+    parser.add_argument(
+        "--gif-episodes",
+        type=whole_number(1),
+        metavar="N",
+        help=f"the first N of them (default: {GIF_EPISODES}; with --video-every as many as there are)",
+    )
+    parser.add_argument("--video-every", type=whole_number(1), metavar="K", help="every K-th episode alone")
     return parser
+
+
+def _episodes_to_animate(options: argparse.Namespace) -> range | None:
+    """Return the numbers of the episodes to draw, None without ``--gif``.
+
+    Raises:
+        UserError: the file could not be written, or flags of it are given without it.
+    """
+    if options.gif is None:
+        for flag, value in (("--gif-episodes", options.gif_episodes), ("--video-every", options.video_every)):
+            if value is not None:
+                raise UserError(f"{flag}: got {value} without --gif, expected the file to draw to")
+        return None
+    check_gif(options.gif, "--gif")
+    drawn = range(0, options.episodes, options.video_every or 1)
+    count = options.gif_episodes or (len(drawn) if options.video_every else GIF_EPISODES)
+    return drawn[:count]
+
+
+def _animate(policy: Policy, env_id: str, options: argparse.Namespace, episodes: range) -> None:
+    """Play the episodes once more, by their numbers the same, and draw them: those that count are not disturbed."""
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task("drawing", total=len(episodes))
+        frames = record_episodes(
+            acting(policy, greedy=options.greedy),
+            env_id,
+            seed=options.seed,
+            episodes=episodes,
+            most_steps=policy.spec.max_episode_steps,
+            say=lambda _: progress.advance(task),
+        )
+    try:
+        size = write_gif(options.gif, frames)
+    except OSError as error:
+        raise UserError(f"--gif: got {options.gif}, which cannot be written ({error.strerror})") from error
+    print(f"{options.gif}: {len(episodes)} episodes, {len(frames)} frames, {size / 1000:.0f} kB", file=sys.stderr)
 
 
 def _sentence(result: Evaluation) -> str:

@@ -40,9 +40,9 @@ def export(argv: list[str]) -> int:
         policy.save(output)
     except OSError as error:
         raise UserError(f"--output: got {output}, which cannot be written ({error.strerror})") from error
-    sizes = "-".join(map(str, policy.spec.sizes))
     print(
-        f"{output}: policy {sizes}, {policy.spec.num_parameters} weights, after {checkpoint.state.update} updates of "
+        f"{output}: policy {policy.spec.shape}, {policy.spec.num_parameters} weights, "
+        f"after {checkpoint.state.update} updates of "
         f"{checkpoint.num_agents} agents in {policy.env_id}\n  next  python -m qtrl_hpc.evaluate {output}"
     )
     return EXIT_DONE

@@ -1,12 +1,15 @@
 """Configuration -> generator."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrl_hpc import mlp, registry
+from qtrl_hpc.chosen import ansatz_of, exact_gradient, make_qpu, mapping_of
 from qtrl_hpc.config import BACKEND, Config
 from qtrl_hpc.environment import Purpose, seed_sequence
 from qtrl_hpc.errors import UserError
@@ -16,16 +19,13 @@ from qtrl_hpc.generator import (
     FixedFeatureGenerator,
     Generator,
     QuantumGenerator,
-    initial_Theta,
+    initial_phi,
 )
-from qtrl_hpc.mapping import Mapping, make_mapping
-from qtrl_hpc.policy import PolicySpec
+from qtrl_hpc.policy import MLP, PolicySpec
 from qtrl_hpc.quantum import kernels
-from qtrl_hpc.quantum.adjoint import AdjointGradient
 from qtrl_hpc.quantum.aer import gpu_is_supported
 from qtrl_hpc.quantum.ansatz import Ansatz
-from qtrl_hpc.quantum.qpu import DTYPES, QPU, QPUS
-from qtrl_hpc.quantum.shift import ParameterShiftGradient
+from qtrl_hpc.quantum.qpu import DTYPES, QPU
 from qtrl_hpc.stopwatch import Stopwatch
 
 
@@ -50,9 +50,9 @@ def make_generator(
     """
     _check_choices(config)
     if config.policy == "classical":
-        return ClassicalGenerator(spec.sizes)
+        return ClassicalGenerator(partial(_initial_theta, spec))
     num_qubits = num_qubits_for(spec.num_parameters)
-    ansatz = Ansatz(num_qubits=num_qubits, num_layers=config.layers)
+    ansatz = ansatz_of(config, num_qubits)
     feature = feature_of(config)
     if uses_torch(config):
         return _make_torch_generator(config, spec.num_parameters, ansatz, feature, stopwatch, node_rank)
@@ -62,17 +62,12 @@ def make_generator(
     needed = (statevectors * 2 * dtype().itemsize << num_qubits) + 8 * 8 * spec.num_parameters
     _check_memory(num_qubits, spec.num_parameters, needed)
     _check_threads(ansatz, config.threads)
-    qpu = QPUS[config.qpu](ansatz, precision=config.precision, threads=config.threads, **aer_gpu(config, node_rank))
-    mapping = mapping_of(config, spec)
+    qpu = make_qpu(config, ansatz, **aer_gpu(config, node_rank))
+    mapping = mapping_of(config, num_qubits, spec.num_parameters)
     if config.circuit != "trained":
         x = feature.forward(_fixed_probabilities(config, qpu)[: spec.num_parameters], num_qubits)
         return FixedFeatureGenerator(x, mapping, ansatz.num_angles, stopwatch)
-    gradient = (
-        AdjointGradient(qpu, precision=config.precision, threads=config.threads)
-        if config.gradient == "adjoint"
-        else ParameterShiftGradient(qpu)
-    )
-    return QuantumGenerator(qpu, gradient, feature, mapping, stopwatch)
+    return QuantumGenerator(qpu, exact_gradient(config, qpu), feature, mapping, stopwatch)
 
 
 def feature_of(config: Config) -> Feature:
@@ -80,15 +75,13 @@ def feature_of(config: Config) -> Feature:
     return Feature(a=config.feature_a, b=config.feature_b, c=config.feature_c)
 
 
-def mapping_of(config: Config, spec: PolicySpec) -> Mapping:
-    """Return the mapping model on the k rows of a policy."""
-    return make_mapping(
-        num_qubits=num_qubits_for(spec.num_parameters),
-        num_rows=spec.num_parameters,
-        hidden_sizes=config.mapping_hidden_sizes,
-        activation=config.mapping_activation,
-        dtype=DTYPES[config.precision],
-    )
+def _initial_theta(spec: PolicySpec, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a policy's weights as PyTorch's ``nn.Linear`` would, or as the layers of the user's own network start."""
+    if spec.network == MLP:
+        return mlp.initial_parameters(spec.sizes, rng)
+    from qtrl_hpc.policy_network import initial_parameters  # not at the top: it imports torch
+
+    return initial_parameters(spec, rng)
 
 
 def measures(config: Config) -> bool:
@@ -129,7 +122,7 @@ def _fixed_probabilities(config: Config, qpu: QPU) -> NDArray[np.float64]:
     size = qpu.ansatz.num_amplitudes
     if config.circuit == "frozen":
         rng = np.random.default_rng(seed_sequence(config.seed, Purpose.INITIAL))
-        return qpu.probabilities(initial_Theta(qpu.ansatz.num_angles, (1, 1), rng).phi)
+        return qpu.probabilities(initial_phi(qpu.ansatz.num_angles, rng))
     if config.circuit == "absent":
         return np.full(size, 1.0 / size)
     drawn = np.random.default_rng(seed_sequence(config.seed, Purpose.FEATURES)).exponential(size=size)
@@ -139,7 +132,8 @@ def _fixed_probabilities(config: Config, qpu: QPU) -> NDArray[np.float64]:
 
 def uses_torch(config: Config) -> bool:
     """Return whether circuit and mapping model run on torch."""
-    return config.policy == "quantum" and (config.qpu == "torch" or (config.device == "cuda" and config.qpu != "aer"))
+    on_gpu = config.device == "cuda" and config.qpu == "statevector"
+    return config.policy == "quantum" and (config.qpu == "torch" or on_gpu)
 
 
 def _make_torch_generator(
@@ -176,12 +170,21 @@ def _check_choices(config: Config) -> None:
             "--shots, --noise, --qpu, --gradient: got QPUs that are measured, expected an exact one: one for all agents"
         )
     if config.policy == "classical":
-        for flag, got, expected in (("device", config.device, "cpu"), ("precision", config.precision, "double")):
+        for flag, got, expected in (
+            ("device", config.device, "cpu"),
+            ("precision", config.precision, "double"),
+            ("ansatz", config.ansatz, "ring"),
+            ("mapping", config.mapping, "mlp"),
+        ):
             if got != expected:
                 raise UserError(
                     f"--{flag}: got {got!r}, expected {expected} with --policy classical, which has no circuit"
                 )
         return
+    if registry.is_own(config.qpu) and config.device != "cpu":
+        raise UserError(f"--device: got {config.device!r}, expected cpu with --qpu {config.qpu}, a QPU of your own")
+    if config.mapping != "mlp" and uses_torch(config):
+        raise UserError(f"--mapping: got {config.mapping!r}, expected mlp with --qpu torch or --device cuda")
     if config.circuit != "trained" and uses_torch(config):
         raise UserError(f"--circuit: got {config.circuit!r}, expected trained with --qpu torch or --device cuda")
     if config.gradient != "adjoint" and uses_torch(config):
@@ -221,23 +224,23 @@ def _check_memory(
 
 def describe(config: Config, spec: PolicySpec, num_trained: int, node_rank: int = 0) -> str:
     """Return lines: the policy, the circuit and what runs it on this rank, and how many numbers are trained."""
-    sizes = "-".join(map(str, spec.sizes))
-    policy = f"policy    {sizes}: {spec.num_parameters} weights"
+    policy = f"policy    {spec.shape}: {spec.num_parameters} weights"
     if config.policy == "classical":
         return f"{policy}, trained directly"
     num_qubits = num_qubits_for(spec.num_parameters)
-    ansatz = Ansatz(num_qubits=num_qubits, num_layers=config.layers)
+    ansatz = ansatz_of(config, num_qubits)
     simulator: str = config.qpu if config.qpu != "aer" or config.device == "cpu" else "aer on a GPU"
     if uses_torch(config):
         from qtrl_hpc.torch_generator import choose_device, device_name
 
         simulator = f"torch on {device_name(choose_device(config.device, node_rank))}, {config.precision}"
+    of_ansatz = "" if ansatz.is_ring else f" of {config.ansatz}"
     if config.circuit != "trained":
         return (
             f"{policy}, generated by a mapping model; circuit {config.circuit}, {num_qubits} qubits\n"
             f"trained   {num_trained} numbers, all of the mapping"
         )
     return (
-        f"{policy}, generated by {num_qubits} qubits and {config.layers} layers ({simulator})\n"
+        f"{policy}, generated by {num_qubits} qubits and {config.layers} layers{of_ansatz} ({simulator})\n"
         f"trained   {num_trained} numbers: {ansatz.num_angles} angles, {num_trained - ansatz.num_angles} of the mapping"
     )

@@ -40,11 +40,11 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def hold(path: Path) -> bool:
-    """Make a lock file and hold it until this process ends.
+def hold(path: Path) -> int | None:
+    """Make a lock file and hold it until ``let_go``, or the end of this process.
 
     Returns:
-        Whether it is held: a file system without locks cannot keep others out.
+        What ``let_go`` takes, or None: a file system without locks cannot keep others out.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -56,8 +56,14 @@ def hold(path: Path) -> bool:
         os.close(handle)
         if error.errno not in NO_LOCKS:
             raise
-        return False
-    return True
+        return None
+    return handle
+
+
+def let_go(handle: int | None) -> None:
+    """Let go of what ``hold`` returned."""
+    if handle is not None:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrl_hpc.chosen import ansatz_of, make_qpu, mapping_of
 from qtrl_hpc.config import BACKEND, GRADIENTS, Config
 from qtrl_hpc.environment import Purpose, reset_seed, seed_sequence
 from qtrl_hpc.errors import UserError
@@ -15,7 +16,6 @@ from qtrl_hpc.factory import (
     aer_gpu,
     feature_of,
     make_generator,
-    mapping_of,
     measures,
     num_qubits_for,
 )
@@ -29,7 +29,7 @@ from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.backends import Backend, check_size, fake_backend, find_backend
 from qtrl_hpc.quantum.exact_device import ExactDevice
 from qtrl_hpc.quantum.measuring import TOLERANCES, Device, MeasuredQPU, Patience
-from qtrl_hpc.quantum.qpu import QPUS, StatevectorQPU
+from qtrl_hpc.quantum.qpu import StatevectorQPU
 from qtrl_hpc.quantum.sampler_device import SamplerDevice
 from qtrl_hpc.quantum.shift import ParameterShiftGradient, num_circuits
 from qtrl_hpc.quantum.spsa import SpsaGradient
@@ -73,7 +73,7 @@ def make_fleet(
     _check_measurement(config)
     exact = replace(config, qpu="statevector", device="cpu", gradient="adjoint", shots=None, noise=None)
     ideal = make_generator(replace(exact, share_circuits=False), spec)  # memory and threads are checked there
-    ansatz = Ansatz(num_qubits=num_qubits_for(spec.num_parameters), num_layers=config.layers)
+    ansatz = ansatz_of(config, num_qubits_for(spec.num_parameters))
     numbers = list(range(config.agents_per_rank)) if agents is None else agents
     devices = _devices(config, ansatz, node_rank, node_size, numbers, num_agents)
     timeout = config.qpu_timeout or math.inf
@@ -101,7 +101,8 @@ def make_fleet(
         gradient = surrogate or _circuit_gradient(config, qpu, agent)
         if isinstance(gradient, ParameterShiftGradient):
             shifts.append(gradient)
-        generator = QuantumGenerator(qpu, gradient, feature_of(config), mapping_of(config, spec), stopwatch)
+        mapping = mapping_of(config, ansatz.num_qubits, spec.num_parameters)
+        generator = QuantumGenerator(qpu, gradient, feature_of(config), mapping, stopwatch)
         fleet.append(AgentQPU(agent, qpu, generator))
     return OneEach(
         fleet,
@@ -116,7 +117,7 @@ def describe_measurement(config: Config, spec: PolicySpec) -> list[str]:
     """Return lines: what is measured, and how many circuits an agent runs for one update; nothing of exact QPUs."""
     if not measures(config):
         return []
-    ansatz = Ansatz(num_qubits=num_qubits_for(spec.num_parameters), num_layers=config.layers)
+    ansatz = ansatz_of(config, num_qubits_for(spec.num_parameters))
     without = "probabilities as the back end gives them" if config.qpu.startswith(BACKEND) else "exact probabilities"
     shots = f"{config.shots} shots" if config.shots else without
     kinds = {True: "one setting for each agent", False: "noise " + str(config.noise)}
@@ -192,7 +193,7 @@ def _devices(
     if config.qpu.startswith(BACKEND):
         return [_backend_device(config, ansatz)] * count
     if config.shots is None and config.noise is None:
-        qpu = QPUS[config.qpu](ansatz, precision=config.precision, threads=config.threads, **aer_gpu(config, node_rank))
+        qpu = make_qpu(config, ansatz, **aer_gpu(config, node_rank))
         return [ExactDevice(qpu)] * count
     settings: list[NoiseSettings | None] = [None] * count
     if config.noise is not None:

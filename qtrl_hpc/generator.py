@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc import mlp
 from qtrl_hpc.mapping import Mapping
 from qtrl_hpc.quantum.qpu import QPU
 from qtrl_hpc.stopwatch import Stopwatch
@@ -136,14 +135,18 @@ class QuantumGenerator:
         return self._feature.pullback(self._probabilities, self._qpu.ansatz.num_qubits, d_x), d_beta
 
     def initial(self, rng: np.random.Generator) -> Theta:
-        """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
-        return initial_Theta(self._qpu.ansatz.num_angles, self._mapping.sizes, rng)
+        """Draw angles uniform in (−π, π), then beta as the mapping model starts from."""
+        return joined(initial_phi(self._qpu.ansatz.num_angles, rng), self._mapping.initial(rng))
 
 
-def initial_Theta(num_angles: int, mapping_sizes: tuple[int, ...], rng: np.random.Generator) -> Theta:
-    """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
-    phi = rng.uniform(-np.pi, np.pi, num_angles)
-    return Theta(np.concatenate([phi, mlp.initial_parameters(mapping_sizes, rng)]), num_angles)
+def initial_phi(num_angles: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw angles uniform in (−π, π), shape (P,), float64."""
+    return rng.uniform(-np.pi, np.pi, num_angles)
+
+
+def joined(phi: NDArray[np.float64], beta: NDArray[np.float64]) -> Theta:
+    """Return Θ = {φ, β}."""
+    return Theta(np.concatenate([phi, beta]), len(phi))
 
 
 class FixedFeatureGenerator:
@@ -177,19 +180,20 @@ class FixedFeatureGenerator:
             return self._mapping.pullback(self._Theta.beta, d_theta - d_theta.mean())[0]
 
     def initial(self, rng: np.random.Generator) -> Theta:
-        """Draw beta as PyTorch's ``nn.Linear`` would."""
-        return Theta(initial_Theta(self._num_angles, self._mapping.sizes, rng).beta.copy(), 0)
+        """Draw beta as the mapping model starts from."""
+        initial_phi(self._num_angles, rng)
+        return Theta(self._mapping.initial(rng), 0)
 
 
 class ClassicalGenerator:
     """Train theta itself, the baseline: Θ has no angles and β = θ.
 
     Args:
-        sizes: of the policy's layers.
+        draw: a theta to start from.
     """
 
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        self._sizes = sizes
+    def __init__(self, draw: Callable[[np.random.Generator], NDArray[np.float64]]) -> None:
+        self._draw = draw
 
     def __call__(self, Theta: Theta) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64."""
@@ -200,5 +204,5 @@ class ClassicalGenerator:
         return d_theta
 
     def initial(self, rng: np.random.Generator) -> Theta:
-        """Draw theta as PyTorch's ``nn.Linear`` would."""
-        return Theta(mlp.initial_parameters(self._sizes, rng), 0)
+        """Draw theta as the policy network starts from."""
+        return Theta(self._draw(rng), 0)

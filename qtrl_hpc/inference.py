@@ -5,6 +5,7 @@ policy = load_policy("policy.h5")
 action = policy.act(obs)
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,30 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.mlp import split_parameters
-from qtrl_hpc.policy import PolicySpec
+from qtrl_hpc.policy import MLP, PolicySpec
 from qtrl_hpc.policy_file import PolicyFile
+from qtrl_hpc.policy_network import with_theta
 
 
 class Policy(torch.nn.Module):
-    """A policy as a torch module: π(a|s) = softmax(W2·act(W1·s + b1) + b2), in float64.
+    """A policy as a torch module: π(a|s) = softmax(W2·act(W1·s + b1) + b2), or of the user's own network, in float64.
 
     Args:
         spec: its sizes and how observations are read.
         theta: its weights, shape (k,), float64.
+        network: MODULE:OBJECT of a network of the user's own, which is imported; a spec that names one does not do.
+
+    Raises:
+        UserError: the policy has such a network and none is named, or the other way round, or it does not fit.
     """
 
-    def __init__(self, spec: PolicySpec, theta: NDArray[np.float64]) -> None:
+    def __init__(self, spec: PolicySpec, theta: NDArray[np.float64], network: str | None = None) -> None:
         super().__init__()
         self.spec = spec
+        self.layers: torch.nn.Module
+        if network is not None or spec.network != MLP:
+            self.layers = _own_network(spec, theta, network)
+            return
         modules: list[torch.nn.Module] = []
         for weight, bias in split_parameters(theta, spec.sizes):
             linear = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64, device="meta")
@@ -89,18 +99,35 @@ class Policy(torch.nn.Module):
         raise ValueError(f"observation: got shape {array.shape}, expected {shape}, or one more axis for a batch")
 
 
-def load_policy(path: str | Path, device: str = "cpu") -> Policy:
+def load_policy(path: str | Path, device: str = "cpu", *, network: str | None = None) -> Policy:
     """Read a policy file and put the policy on a device.
 
     Args:
         path: of a ``policy.h5`` (``python -m qtrl_hpc.export`` writes one).
         device: torch's name of it: cpu, cuda, cuda:1, …
+        network: MODULE:OBJECT of the policy's network, where that is not ours: a file's word is not enough for a module
+            to be imported.
 
     Raises:
-        UserError: the file is not a whole policy file, or there is no such device.
+        UserError: the file is not a whole policy file, there is no such device, or the network is not named or none.
     """
     file = PolicyFile.load(Path(path))
-    return Policy(file.spec, file.theta).to(checked_device(device))
+    return Policy(file.spec, file.theta, network).to(checked_device(device))
+
+
+def _own_network(spec: PolicySpec, theta: NDArray[np.float64], network: str | None) -> torch.nn.Module:
+    """Return a network of the user's own with theta as its parameters."""
+    if network is None:
+        raise UserError(
+            f"--policy-network: got none, expected {spec.network} (load_policy: network=) from you, if you trust it: "
+            "the policy names it, and its module would be imported"
+        )
+    try:
+        if spec.network == MLP:
+            raise ValueError("expected none: the policy's network is an mlp")
+        return with_theta(replace(spec, network=network), theta)
+    except ValueError as error:
+        raise UserError(f"--policy-network: got {network!r}, {error}") from None
 
 
 def checked_device(device: str) -> torch.device:

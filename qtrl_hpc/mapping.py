@@ -19,14 +19,18 @@ class Mapping(Protocol):
     num_rows: int
     """k, how many basis states are used."""
 
-    sizes: tuple[int, ...]
-    """Of the layers: n + 1, the hidden ones, 1."""
+    num_parameters: int
+    """l, the length of beta."""
+
+    def initial(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw a beta to start from, shape (l,), float64."""
+        ...
 
     def forward(self, beta: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return M_beta of every row.
 
         Args:
-            beta: layer by layer, weight row-major then bias, shape (l,), float64.
+            beta: the model's parameters, shape (l,), float64.
             x: the feature of each basis state, shape (k,), float64.
 
         Returns:
@@ -49,6 +53,22 @@ class Mapping(Protocol):
         ...
 
 
+class LayeredMapping:
+    """What mapping models that are MLPs have in common: beta is layer by layer, weight row-major then bias.
+
+    Args:
+        num_rows: k.
+        sizes: of the layers: n + 1, the hidden ones, 1.
+    """
+
+    def __init__(self, num_rows: int, sizes: tuple[int, ...]) -> None:
+        self.num_rows, self.sizes, self.num_parameters = num_rows, sizes, mlp.num_parameters(sizes)
+
+    def initial(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw beta as PyTorch's ``nn.Linear`` would."""
+        return mlp.initial_parameters(self.sizes, rng)
+
+
 def make_mapping(
     *,
     num_qubits: int,
@@ -56,7 +76,7 @@ def make_mapping(
     hidden_sizes: tuple[int, ...],
     activation: mlp.Activation,
     dtype: type[np.floating] = np.float64,
-) -> Mapping:
+) -> "AffineMapping | NonlinearMapping":
     """Return the mapping model with these hidden layers and this activation between the layers.
 
     Args:
@@ -72,7 +92,7 @@ def make_mapping(
     return NonlinearMapping(num_rows, sizes, ACTIVATIONS[activation], dtype)
 
 
-class AffineMapping:
+class AffineMapping(LayeredMapping):
     """A mapping model without activations: out = w·[bits, x] + b, however many layers there are.
 
     All that the rows bring to the gradient is s = Σ_i c_i·[bits_i, x_i] and Σ_i c_i, c the cotangent. As bits are all
@@ -80,7 +100,7 @@ class AffineMapping:
     """
 
     def __init__(self, num_rows: int, sizes: tuple[int, ...]) -> None:
-        self.num_rows, self.sizes = num_rows, sizes
+        super().__init__(num_rows, sizes)
         self._x = np.zeros(num_rows)
 
     def forward(self, beta: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,7 +129,7 @@ class AffineMapping:
 
     def _partial_products(self, beta: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Return (A, d) of the units A·input + d before each layer and after the last."""
-        beta = _of_length("beta", beta, mlp.num_parameters(self.sizes))
+        beta = _of_length("beta", beta, self.num_parameters)
         products = [(np.eye(self.sizes[0]), np.zeros(self.sizes[0]))]
         for weight, bias in mlp.split_parameters(beta, self.sizes):
             product, offset = products[-1]
@@ -137,11 +157,11 @@ def _signed_totals(values: NDArray[np.float64], num_qubits: int) -> NDArray[np.f
     return totals
 
 
-class NonlinearMapping:
+class NonlinearMapping(LayeredMapping):
     """A mapping model with tanh or relu between its layers, by kernels of our own (qtrl_hpc.mapping_kernels)."""
 
     def __init__(self, num_rows: int, sizes: tuple[int, ...], activation: int, dtype: type[np.floating]) -> None:
-        self.num_rows, self.sizes = num_rows, sizes
+        super().__init__(num_rows, sizes)
         rows = mapping_kernels.rows_of_block(dtype)
         blocks, units = -(-num_rows // rows), sum(sizes)
         kept = blocks * units * rows * np.dtype(dtype).itemsize <= KEPT_BYTES
@@ -168,7 +188,7 @@ class NonlinearMapping:
         return d_beta, self._d_x[: self.num_rows].astype(np.float64)
 
     def _beta(self, beta: NDArray[np.float64]) -> NDArray[np.floating]:
-        return np.ascontiguousarray(_of_length("beta", beta, mlp.num_parameters(self.sizes)), self._x.dtype)
+        return np.ascontiguousarray(_of_length("beta", beta, self.num_parameters), self._x.dtype)
 
 
 def _of_length(name: str, values: NDArray[np.float64], length: int) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -133,10 +134,15 @@ def recent_reward(path: Path, updates: int) -> tuple[float | None, int]:
         The mean, None where no episode ended, and how many updates were looked at.
     """
     lines = path.read_text().splitlines()[-updates:] if path.exists() else []
-    rows = [row for row in map(json.loads, lines) if row["reward_mean"] is not None]
+    return mean_reward(map(json.loads, lines)), len(lines)
+
+
+def mean_reward(rows: Iterable[dict[str, Any]]) -> float | None:
+    """Return the mean reward of the episodes that ended in some updates, None where none did."""
+    rows = [row for row in rows if row["reward_mean"] is not None]
     episodes = [row.get("episodes", 1) for row in rows]  # a run begun by an older version has rows without
-    earned = sum(count * row["reward_mean"] for count, row in zip(episodes, rows, strict=True))
-    return earned / sum(episodes) if rows else None, len(lines)
+    earned: float = sum(count * row["reward_mean"] for count, row in zip(episodes, rows, strict=True))
+    return earned / sum(episodes) if rows else None
 
 
 def _update_of(line: bytes) -> float:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc import mlp
+from qtrl_hpc import mlp, registry
 
+MLP = "mlp"
 ACTIVATIONS = ("relu", "tanh")
 
 
@@ -41,6 +42,12 @@ class PolicySpec:
     max_episode_steps: int = 10_000
     """An episode that has not ended by itself is cut after so many steps."""
 
+    network: str = MLP
+    """mlp: the layers above; MODULE:OBJECT: a network of the user's own (``qtrl_hpc.policy_network``)."""
+
+    network_parameters: int | None = None
+    """k of a network of the user's own, whose parameters theta is, in their order; None for mlp."""
+
     def __post_init__(self) -> None:
         for sizes in (self.obs_shape, self.hidden_sizes, (self.num_actions, self.max_episode_steps)):
             if not isinstance(sizes, tuple) or not all(type(size) is int and size > 0 for size in sizes):
@@ -51,6 +58,10 @@ class PolicySpec:
             raise ValueError(f"observation_scale: got {self.observation_scale!r}, expected a finite number")
         if not (self.observation_key is None or isinstance(self.observation_key, str)):
             raise ValueError(f"observation_key: got {self.observation_key!r}, expected a name or null")
+        registry.check_name(self.network, (MLP,))
+        count = self.network_parameters
+        if (self.network == MLP) != (count is None) or not (count is None or (type(count) is int and count > 0)):
+            raise ValueError(f"network_parameters: got {count!r} with the network {self.network!r}")
 
     @property
     def obs_size(self) -> int:
@@ -59,17 +70,25 @@ class PolicySpec:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Return the layer sizes, observation first, actions last."""
+        """Return the layer sizes of an mlp, observation first, actions last."""
         return (self.obs_size, *self.hidden_sizes, self.num_actions)
 
     @property
     def num_parameters(self) -> int:
         """Return k, the length of theta."""
-        return mlp.num_parameters(self.sizes)
+        return mlp.num_parameters(self.sizes) if self.network_parameters is None else self.network_parameters
+
+    @property
+    def shape(self) -> str:
+        """Return the layer sizes, or the network, for people."""
+        return "-".join(map(str, self.sizes)) if self.network == MLP else self.network
 
     def to_json(self) -> str:
-        """Return the JSON that policy files hold."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Return the JSON that policy files hold; of an mlp, that of files from before there were other networks."""
+        values = asdict(self)
+        if self.network == MLP:
+            del values["network"], values["network_parameters"]
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "PolicySpec":
@@ -104,7 +123,7 @@ def write_observation(obs: object, spec: PolicySpec, out: NDArray[np.float64]) -
 
 
 def policy_layers(theta: NDArray[np.float64], spec: PolicySpec) -> mlp.Layers:
-    """Return theta, shape (k,), as (weight, bias) views, one pair a layer."""
+    """Return theta of an mlp, shape (k,), as (weight, bias) views, one pair a layer."""
     return mlp.split_parameters(theta, spec.sizes)
 
 

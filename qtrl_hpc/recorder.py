@@ -1,5 +1,6 @@
 """What rank 0 keeps of a run: metrics, checkpoints, and what it tells the person who watches."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,26 +35,33 @@ class Recorder:
         start: updates already done.
         total: updates in all.
         status: says how the run stands, in a file.
+        listeners: each is called with every update's metrics.
+        quiet: show nothing.
     """
 
     directory: RunDirectory
     start: int
     total: int
     status: Status
+    listeners: Sequence[Callable[[dict[str, Any]], None]] = ()
+    quiet: bool = False
 
     def __post_init__(self) -> None:
         self._metrics = MetricsFile(self.directory.path / METRICS, keep_until=self.start)
-        self._display = ProgressDisplay(self.start, self.total)
+        self._display = None if self.quiet else ProgressDisplay(self.start, self.total)
 
     def __enter__(self) -> "Recorder":
         self.status.write("running")
-        self._display.__enter__()
+        if self._display:
+            self._display.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._display.__exit__(kind, error, trace)
+        if self._display:
+            self._display.__exit__(kind, error, trace)
+        self._metrics.close()
 
     def cut_back(self, update: int) -> None:
         """Forget what was noted of later updates: they are made again."""
@@ -66,9 +74,12 @@ class Recorder:
             self._metrics.write(row)
 
     def update(self, row: dict[str, Any]) -> None:
-        """Write one update's metrics and show it."""
+        """Write one update's metrics, show it, and tell the listeners."""
         self._metrics.write(row)
-        self._display.show(row["update"], row["reward_mean"])
+        if self._display:
+            self._display.show(row["update"], row["reward_mean"])
+        for listener in self.listeners:
+            listener(dict(row))
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the newest checkpoint, the metrics up to it first."""

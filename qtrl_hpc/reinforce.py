@@ -118,13 +118,31 @@ def policy_gradient(
         The gradient, shape (k,), float64, and the sum over steps of the policy's entropy, in nats.
     """
     outputs = mlp.forward(layers, spec.activation, batch.obs)
-    log_pi = log_softmax(outputs[-1])
+    d_logits, entropy = logits_cotangent(outputs[-1], batch, config, update)
+    d_theta, _ = mlp.backward(layers, spec.activation, batch.obs, outputs, d_logits)
+    return d_theta, entropy
+
+
+def logits_cotangent(
+    logits: NDArray[np.float64], batch: Batch, config: ReinforceConfig, update: int
+) -> tuple[NDArray[np.float64], float]:
+    """Return the gradient of what ``policy_gradient`` ascends with respect to the logits z.
+
+    Args:
+        logits: of the policy at each step, shape (M, actions), float64.
+        batch: M steps, with A_t and w_t.
+        config: the coefficients.
+        update: how many updates were made before.
+
+    Returns:
+        Shape (M, actions), float64, and the sum over steps of the policy's entropy, in nats.
+    """
+    log_pi = log_softmax(logits)
     pi = np.exp(log_pi)
     entropy = -(pi * log_pi).sum(axis=1, keepdims=True)
     d_logits = -pi * batch.advantage[:, None]
     d_logits[np.arange(len(batch.actions)), batch.actions] += batch.advantage
     d_logits -= config.entropy_coefficient * pi * (log_pi + entropy)
-    d_logits -= config.logit_penalty_at(update) * (outputs[-1] - outputs[-1].mean(axis=1, keepdims=True))
+    d_logits -= config.logit_penalty_at(update) * (logits - logits.mean(axis=1, keepdims=True))
     d_logits *= batch.weight[:, None]
-    d_theta, _ = mlp.backward(layers, spec.activation, batch.obs, outputs, d_logits)
-    return d_theta, float(entropy.sum())
+    return d_logits, float(entropy.sum())

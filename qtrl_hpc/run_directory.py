@@ -22,7 +22,7 @@ class InUseError(UserError):
 
 
 class RunDirectory:
-    """A run's directory, held by this process until it ends. Rank 0 alone has one.
+    """A run's directory, held by this process until ``close``. Rank 0 alone has one.
 
     Args:
         path: of the directory.
@@ -36,6 +36,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, resume: bool) -> None:
         self.path = path
         self.warnings: list[str] = []
+        self._lock: int | None = None
         try:
             if resume and not checkpoints(path):
                 raise UserError(f"--run-dir: got {path}, which holds no checkpoint, expected a run to --resume")
@@ -44,17 +45,24 @@ class RunDirectory:
                     f"--run-dir: got {path}, which holds a run; add --resume to go on with it, or name another"
                 )
             path.mkdir(parents=True, exist_ok=True)
-            if not files.hold(path / LOCK):
+            self._lock = files.hold(path / LOCK)
+            if self._lock is None:
                 self.warnings.append(f"{path}: its file system has no locks, so a second run in it would go unnoticed")
         except BlockingIOError:
             raise InUseError(f"--run-dir: got {path}, which belongs to a run still going on") from None
         except OSError as error:
             raise UserError(f"--run-dir: got {path}, which cannot be written to ({error.strerror})") from error
         if not resume and holds_run(path):
+            self.close()
             raise UserError(f"--run-dir: got {path}, in which another run has just been started")
         for name in ("checkpoint", CONFIG, METRICS):
             for leftover in path.glob(f".{name}*.tmp"):  # of a run that was killed while writing
                 leftover.unlink()
+
+    def close(self) -> None:
+        """Let others have the directory."""
+        files.let_go(self._lock)
+        self._lock = None
 
     def write_config(self, config: Config) -> None:
         """Write ``config.yaml``."""

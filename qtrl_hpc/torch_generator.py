@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from qtrl_hpc import mlp
 from qtrl_hpc.errors import UserError
-from qtrl_hpc.generator import Feature, Theta, initial_Theta
+from qtrl_hpc.generator import Feature, Theta, initial_phi, joined
 from qtrl_hpc.quantum.ansatz import Ansatz
-from qtrl_hpc.quantum.torch_circuit import TorchCircuit
+from qtrl_hpc.quantum.torch_gates import make_torch_circuit
 from qtrl_hpc.stopwatch import Stopwatch
 from qtrl_hpc.torch_mapping import TorchMapping
 
@@ -51,7 +51,7 @@ class TorchGenerator:
         stopwatch: Stopwatch | None = None,
     ) -> None:
         self._device, self._dtype = device, REAL[precision]
-        self._circuit = TorchCircuit(ansatz, device, COMPLEX[precision])
+        self._circuit = make_torch_circuit(ansatz, device, COMPLEX[precision])
         self._feature, self._scale = feature, feature.a * 2.0 ** (ansatz.num_qubits - 1)
         self._mapping = TorchMapping(
             num_qubits=ansatz.num_qubits,
@@ -89,7 +89,8 @@ class TorchGenerator:
 
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
-        return initial_Theta(self._circuit.ansatz.num_angles, self._mapping.sizes, rng)
+        phi = initial_phi(self._circuit.ansatz.num_angles, rng)
+        return joined(phi, mlp.initial_parameters(self._mapping.sizes, rng))
 
     def _x(self) -> torch.Tensor:
         """Return the features, shape (k,): ``Feature.forward``, in place as far as may be."""

@@ -1,43 +1,24 @@
-"""Train a policy whose weights a quantum circuit generates: ``mpirun -n 8 python -m qtrl_hpc.train``."""
+"""Train a policy whose weights a quantum circuit generates: ``mpirun -n 8 python -m qtrl_hpc.train``.
+
+From Python, ``qtrl_hpc.train(config)``: this module is also the function of its name (qtrl_hpc/api.py).
+"""
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType
+from typing import TYPE_CHECKING, NoReturn
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-
-import qtrl_hpc
-from qtrl_hpc import jit
-from qtrl_hpc.agents import Agents
-from qtrl_hpc.checkpoint import TrainingState
 from qtrl_hpc.cli import TrainOptions, asks_for_help, parse_train, print_train_help
-from qtrl_hpc.config import Config
-from qtrl_hpc.distributed import AgreedError, World, launch
-from qtrl_hpc.environment import make_environment, policy_spec
-from qtrl_hpc.episode import RunningEpisodes
-from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, TrainingError, one_line
-from qtrl_hpc.factory import describe
-from qtrl_hpc.fleet import Fleet
-from qtrl_hpc.fleet_factory import describe_measurement, make_fleet
-from qtrl_hpc.generator import Theta
+from qtrl_hpc.distributed import World, launch
+from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED
 from qtrl_hpc.launcher import launched_rank
-from qtrl_hpc.recorder import Recorder
-from qtrl_hpc.run_directory import InUseError, RunDirectory
-from qtrl_hpc.status import Status, say_failed
 from qtrl_hpc.stop import StopRequest
-from qtrl_hpc.stopwatch import Stopwatch
-from qtrl_hpc.survival import Survive
-from qtrl_hpc.updates import Run, initial_state, run_updates, running_episodes, save
-from qtrl_hpc.watchdog import Watchdog, forget_signs
+from qtrl_hpc.training import train
 
-SECONDS_TO_TAKE_OVER = 5.0
-SECONDS_TO_FINISH = 60.0
+if TYPE_CHECKING:
+    from qtrl_hpc.api import OnUpdate, TrainingResult
+    from qtrl_hpc.config import Config
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -50,197 +31,32 @@ def main(argv: list[str] | None = None) -> NoReturn:
     stop = StopRequest()
     launch(
         lambda: parse_train(arguments).to_json(),
-        lambda world, text: train(world, TrainOptions.from_json(text), stop),
+        lambda world, text: _command(world, TrainOptions.from_json(text), stop),
     )
 
 
-def train(world: World, options: TrainOptions, stop: StopRequest) -> int:
-    """Train from the start, or from the newest checkpoint. Collective: all ranks.
-
-    Args:
-        world: of the run.
-        options: the same on every rank.
-        stop: whether this rank was asked to stop.
-
-    Returns:
-        ``EXIT_DONE``, or ``EXIT_STOPPED`` where it was stopped with a checkpoint written.
-
-    Raises:
-        AgreedError: the options do not fit the environment, the run directory or its checkpoint.
-        TrainingError: a gradient is not finite, or the ranks no longer agree.
-    """
-    config, run_dir = options.config, options.run_dir
-    tolerant = config.on_agent_failure == "continue"
-    stopwatch = Stopwatch()
-    watchdog = Watchdog(stopwatch, world.rank, config.progress_timeout, spare=tolerant)
-    # What is not finite is looked for, and named, by run_updates: NumPy need not warn of it.
-    with watchdog, ExitStack() as records, np.errstate(over="ignore", invalid="ignore"):
-        run, fleet_of = _prepare(world, config, stop, stopwatch)
-        directory = world.agree(lambda: RunDirectory(run_dir, resume=options.resume) if world.rank == 0 else None)
-        if directory:
-            forget_signs(run_dir)
-        state, running = world.agree(lambda: _starting_point(run, options, directory))
-        with _noting_failure(run_dir, world):
-            watchdog.meet(run_dir, world.members)
-            state = _same_everywhere(world, state)
-            _resume_episodes(run, running)
-            if directory:
-                _introduce(run, options, directory, state)
-            _load_kernels(run, state.Theta)
-
-            def record(update: int) -> Recorder:
-                """Open the run's files, cut back to an update, on the rank that is rank 0 now."""
-                if isinstance(run.recorder, Recorder):
-                    run.recorder.cut_back(update)
-                    return run.recorder
-                held = directory or _take_over(run_dir)
-                status = Status(run_dir, config.updates, run.num_agents, update, run.left)
-                return records.enter_context(Recorder(held, update, config.updates, status))
-
-            if directory:
-                run.recorder = record(state.update)
-            if not options.resume:
-                save(run, state, running_episodes(run))
-            survive = None
-            if tolerant:
-                world.barrier()  # from here on there is a checkpoint, whoever dies
-                world.tolerate()
-                survive = Survive(fleet_of, record, partial(watchdog.meet, run_dir))
-            state = run_updates(run, state, survive)
-            records.close()
-            world.patience = SECONDS_TO_FINISH  # nobody watches any more
-            done = state.update >= config.updates
-            if isinstance(run.recorder, Recorder):
-                command = None if done else f"the same command with --run-dir {run_dir} --resume"
-                print(run.recorder.end(state.update, command, run.why), flush=True)
-    return EXIT_DONE if done else EXIT_STOPPED
+def _command(world: World, options: TrainOptions, stop: StopRequest) -> int:
+    return EXIT_DONE if train(world, options, stop).done else EXIT_STOPPED
 
 
-def _prepare(
-    world: World, config: Config, stop: StopRequest, stopwatch: Stopwatch
-) -> tuple[Run, Callable[[list[int]], Fleet]]:
-    """Return what this rank makes updates with, and what makes the fleet of other agents. Collective: all ranks."""
-    if config.on_agent_failure == "continue":
-        world.check_tolerant()
-    elif config.adopt:
-        raise AgreedError("--adopt: got True, expected false without --on-agent-failure continue")
-    world.agree(jit.check_cache_folder)
-    threadpool_limits(config.threads)
-    environments = world.agree(lambda: [make_environment(config.env_id) for _ in range(config.agents_per_rank)])
-    spec = world.agree(lambda: policy_spec(environments[0], config, config))
-    agents = Agents(config, spec, environments, first_agent=world.rank * config.agents_per_rank)
+class _Callable(ModuleType):
+    """This module's class: importing it sets the package's ``train`` to it, which people call."""
 
-    def fleet_of(numbers: list[int]) -> Fleet:
-        return make_fleet(
-            config,
-            spec,
-            stopwatch,
-            agents=numbers,
-            num_agents=world.began_with * config.agents_per_rank,
-            node_rank=world.node_rank,
-            node_size=world.node_size,
-            add=lambda rows: run.counted_sum(rows),
-            called_off=lambda: stop.presses(),
-        )
+    def __call__(
+        self,
+        config: "Config",
+        *,
+        run_dir: Path | str | None = None,
+        resume: bool = False,
+        on_update: "OnUpdate | None" = None,
+    ) -> "TrainingResult":
+        """Train as the command does (see ``qtrl_hpc.api.train``). Collective: all ranks."""
+        from qtrl_hpc import api
 
-    fleet = world.agree(lambda: fleet_of(agents.numbers))
-    run = Run(world, config, spec, fleet, agents, stop, stopwatch)
-    return run, fleet_of
+        return api.train(config, run_dir=run_dir, resume=resume, on_update=on_update)
 
 
-def _take_over(run_dir: Path) -> RunDirectory:
-    """Return the directory that rank 0 held until it died."""
-    deadline = time.monotonic() + SECONDS_TO_TAKE_OVER
-    while True:
-        try:
-            return RunDirectory(run_dir, resume=True)
-        except InUseError:  # until the system has cleared away the dead
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.05)
-
-
-@contextmanager
-def _noting_failure(run_dir: Path, world: World) -> Iterator[None]:
-    """Note in ``status.json`` of what a run fails, on the rank that fails; of what all know of, on rank 0."""
-    try:
-        yield
-    except AgreedError:
-        raise
-    except TrainingError as error:
-        if world.rank == 0:
-            say_failed(run_dir, one_line(error))
-        raise
-    except BaseException as error:
-        say_failed(run_dir, f"rank {world.number}: {type(error).__name__}: {one_line(error)}")
-        raise
-
-
-def _starting_point(
-    run: Run, options: TrainOptions, directory: RunDirectory | None
-) -> tuple[TrainingState, RunningEpisodes]:
-    """Return rank 0's state and running episodes to start from, having marked the directory as a run.
-
-    Other ranks return the initial state. Nothing runs at the start, nor ever without ``steps_per_update``.
-    """
-    initial, nothing_runs = initial_state(run.fleet, run.config), RunningEpisodes.none(run.num_agents)
-    if directory is None:
-        return initial, nothing_runs
-    if not options.resume:
-        directory.write_config(options.config)
-        return initial, nothing_runs
-    checkpoint = directory.resume(
-        options.config, num_agents=run.num_agents, world_size=run.world.size, spec=run.spec, initial=initial
-    )
-    return checkpoint.state, checkpoint.running or nothing_runs
-
-
-def _resume_episodes(run: Run, running: RunningEpisodes) -> None:
-    """Play all agents to where rank 0's ``running`` says they were. Collective: all ranks."""
-    if run.config.steps_per_update is None:
-        return
-    running = RunningEpisodes(*map(run.world.share, running))
-    run.world.agree(lambda: run.agents.resume(running.of(run.agents.numbers)))
-
-
-def _load_kernels(run: Run, Theta: Theta) -> None:
-    """Let one rank compile kernels that are not on disk yet, and the others load them. Collective: all ranks."""
-    world = run.world
-
-    def load() -> None:
-        run.fleet.warm_up(Theta)
-
-    if any(world.gather_text("" if jit.keeps_kernels() else "not kept")):
-        if world.rank == 0:
-            print(
-                "warning: Numba finds no folder to keep machine code in, every start compiles the kernels anew: set "
-                "NUMBA_CACHE_DIR to a folder that can be written to",
-                file=sys.stderr,
-                flush=True,
-            )
-        load()
-    else:
-        world.first_then_others(load)
-
-
-def _same_everywhere(world: World, state: TrainingState) -> TrainingState:
-    vector = state.to_vector()
-    world.broadcast(vector)
-    return TrainingState.from_vector(vector, state.Theta.num_angles)
-
-
-def _introduce(run: Run, options: TrainOptions, directory: RunDirectory, state: TrainingState) -> None:
-    config, world = options.config, run.world
-    for warning in directory.warnings:
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
-    lines = [
-        f"agents    {run.num_agents} on {world.size} rank(s), {config.env_id}, {run.spec.num_actions} actions",
-        *describe(config, run.spec, state.Theta.vector.size, world.node_rank).splitlines(),
-        *describe_measurement(config, run.spec),
-        f"run       {directory.path}, from update {state.update} to {config.updates}",
-    ]
-    print("\n  ".join([f"qtrl_hpc {qtrl_hpc.__version__}", *lines]), flush=True)
-
+sys.modules[__name__].__class__ = _Callable
 
 if __name__ == "__main__":
     main()

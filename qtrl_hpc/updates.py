@@ -23,10 +23,8 @@ from qtrl_hpc.optimizer import OptimizerState, ascend
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.recorder import RunLog
 from qtrl_hpc.reinforce import Baseline
-from qtrl_hpc.stop import StopRequest
+from qtrl_hpc.stop import BY_SIGNAL, StopRequest
 from qtrl_hpc.stopwatch import COUNTS, PHASES, Stopwatch
-
-ASKED = "asked to by a signal"
 
 
 @dataclass
@@ -141,7 +139,7 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
         size=state.Theta.vector.size,
         agents=len(agents.numbers),
         failed=len(fleet.failures),
-        stop=run.stop.received is not None,
+        stop=run.stop.why is not None,
     )
     with stopwatch("reduction"):
         total = Total(run.sum(rows))  # the one Allreduce
@@ -149,7 +147,7 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
     _check_finite(world, rows, total, state.update)
     failures = world.gather_items(fleet.failures) if total["failed"] else {}
     if total["stop"] > 0 and total["failed"] > 0:  # a resumed run makes the update with those that were not waited for
-        run.why = ASKED
+        run.why = run.stop.why or BY_SIGNAL
         return state, True
     if total["delivered"] < config.quorum * run.num_agents:
         run.why = _no_quorum(run, state, total, failures)
@@ -162,7 +160,7 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
     if run.recorder:
         run.recorder.update(run.row)
     if total["stop"] > 0:
-        run.why = ASKED
+        run.why = run.stop.why or BY_SIGNAL
         return state, True
     return state, False
 

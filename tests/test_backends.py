@@ -150,7 +150,7 @@ def test_back_ends_of_the_users_own():
         ("support_qpus:not_a_backend", "a function of (ansatz, shots) that returns one or a device (TypeError: 'int'"),
         ("support_qpus:leaves", "(SystemExit: this machine is not mine)"),
         ("support_qpus:Bare", "expected a BackendV2 of Qiskit's, or a device: a Bare has no ansatz"),
-        ("support_qpus:Dull", "expected a device whose probabilities_many and exact can be called"),
+        ("support_qpus:Dull", "or a device whose probabilities_many and exact can be called"),
         ("support_qpus:Idle", "expected circuits_per_job to be None or a whole number of at least 1, got 0"),
         ("support_qpus:Other", "num_layers=1), got one that runs Ansatz(num_qubits=3, num_layers=2)"),
         ("exits_on_import:x", "(SystemExit: 3)"),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from support import contents
 
-from qtrl_hpc import cli, evaluate, export, hdf5
+from qtrl_hpc import cli, evaluate, export, hdf5, training
 from qtrl_hpc import train as train_module
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.cli import TrainOptions, parse_train
@@ -320,7 +320,7 @@ REFUSED_BY_TRAIN = {
 def test_environment_that_does_not_fit_is_refused_before_anything_is_written(values, words, folder):
     options = TrainOptions(config=dataclasses.replace(CARTPOLE, **values), run_dir=folder / "run", resume=False)
     with pytest.raises(UserError) as caught:
-        train_module.train(Alone(), options, None)
+        training.train(Alone(), options, None)
     text = str(caught.value)
     assert "\n" not in text
     assert [word for word in words if word not in text] == [], text
@@ -336,7 +336,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     spec = policy_spec(make_environment(CARTPOLE.env_id), CARTPOLE, CARTPOLE)
     generator = make_generator(CARTPOLE, spec)
-    state = train_module.initial_state(generator, CARTPOLE)
+    state = training.initial_state(generator, CARTPOLE)
     theta = generator(state.Theta)
     Checkpoint(state=state, theta=theta, config=CARTPOLE, policy_spec=spec, num_agents=1, world_size=1).save(
         folder / "checkpoint.h5"

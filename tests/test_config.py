@@ -15,6 +15,7 @@ COUNT = [*NOT_INT, None, 0, -1]
 NOT_NUMBER = ["0.5", True, NAN, INF, -INF, [0.5]]
 NUMBER = [*NOT_NUMBER, None]
 NAME = ["", "nonsense", None, 1, True, ["adam"]]
+OWN = [*NAME, "mine:", ":mine", "mine:a:b", "mine :a", "a/b:c", "mine:3"]
 SIZES = [10, "10", None, [0], [-1], [1.5], ["8"], [True], [4, NAN], {"a": 1}]
 
 # field: (a good value other than the default, bad values)
@@ -24,16 +25,19 @@ FIELDS = {
     "observation_scale": (-0.5, [*NUMBER, 0, 0.0]),
     "max_episode_steps": (1, COUNT),
     "policy": ("classical", NAME),
+    "policy_network": ("mine:network", OWN),
     "policy_hidden_sizes": ((8, 4), SIZES),
     "policy_activation": ("tanh", [*NAME, "none"]),
+    "ansatz": ("linear", [*OWN, "mlp"]),
     "layers": (1, COUNT),
+    "mapping": ("mine:mapping", [*OWN, "ring"]),
     "mapping_hidden_sizes": ((), SIZES),
     "circuit": ("frozen", NAME),
     "mapping_activation": ("relu", NAME),
     "feature_a": (2, [*NUMBER, 0, -0.1]),
     "feature_b": (0.5, [*NUMBER, 0, -0.1]),
     "feature_c": (2.5, [*NUMBER, 0, 0.99]),
-    "qpu": ("statevector", NAME),
+    "qpu": ("statevector", OWN),
     "device": ("cuda", [*NAME, "cuda:0"]),
     "precision": ("single", NAME),
     "gradient": ("parameter-shift", NAME),

@@ -173,7 +173,7 @@ def test_fewest_qubits_with_k_basis_states(k, n):
 
 
 def test_classical_generator_trains_theta_itself():
-    generator = ClassicalGenerator((4, 3, 2))
+    generator = ClassicalGenerator(lambda rng: mlp.initial_parameters((4, 3, 2), rng))
     start = generator.initial(np.random.default_rng(0))
     assert (len(start.phi), len(start.beta)) == (0, 4 * 3 + 3 + 3 * 2 + 2)
     np.testing.assert_array_equal(generator(start), start.vector)

@@ -130,6 +130,7 @@ def test_console_scripts_import(setup_cfg):
         "qtrl-reproduce",
         "qtrl-bench",
         "qtrl-doctor",
+        "qtrl-sweep",
     ]
     for script in scripts:
         module, function = script.split(" = ")[1].split(":")

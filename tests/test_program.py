@@ -1,7 +1,5 @@
 """Merging gates: by hand, and the merged circuit is the circuit."""
 
-import types
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +8,7 @@ from qiskit.circuit.library import UGate
 
 from qtrl_hpc.quantum.adjoint import AdjointGradient
 from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
+from qtrl_hpc.quantum.gates import Gate
 from qtrl_hpc.quantum.program import compile_ansatz
 from qtrl_hpc.quantum.qpu import StatevectorQPU
 
@@ -88,9 +87,8 @@ def test_any_list_of_gates_runs_and_is_differentiated(n, count, seed, slope):
     targets = rng.integers(0, n, count)
     controls = np.where(rng.random(count) < 0.6, (targets + rng.integers(1, max(2, n), count)) % n, UNCONTROLLED)
     controls[controls == targets] = UNCONTROLLED
-    ansatz = types.SimpleNamespace(
-        num_qubits=n, num_amplitudes=2**n, num_angles=3 * count, targets=targets, controls=controls
-    )
+    gates = [Gate(q, (j, j + 1, j + 2), c) for q, c, j in zip(targets, controls, range(0, 3 * count, 3), strict=True)]
+    ansatz = Ansatz(num_qubits=n, num_layers=1, gates=tuple(gates))
     phi, direction = rng.uniform(-np.pi, np.pi, (2, 3 * count))
     cotangent = rng.normal(size=2**n)
     state = np.eye(2**n)[0].astype(complex)

@@ -462,7 +462,7 @@ def test_a_file_in_the_way_is_refused_in_one_line(tmp_path):
 def test_two_commands_do_not_write_to_one_folder(tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()
-    assert files.hold(folder / ".lock")
+    assert files.hold(folder / ".lock") is not None
     job = run(folder, "table1", "--quick", code=2)
     assert "still going on" in job.errors[0]
 

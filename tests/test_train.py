@@ -13,8 +13,7 @@ import pytest
 from support import QUICK, Job, contents, damage, metrics, result, start, train, updates_done
 
 from qtrl_hpc import checkpoint as checkpoint_module
-from qtrl_hpc import evaluate, export
-from qtrl_hpc import train as train_module
+from qtrl_hpc import evaluate, export, training
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.cli import parse_train
 from qtrl_hpc.errors import UserError
@@ -320,7 +319,7 @@ def refusal(capfd):
     def check(run_dir, *argv):
         before = contents(run_dir.parent)
         with pytest.raises(UserError) as caught:
-            train_module.train(Alone(), parse_train([*argv, f"--run-dir={run_dir}"]), None)
+            training.train(Alone(), parse_train([*argv, f"--run-dir={run_dir}"]), None)
         assert contents(run_dir.parent) == before
         assert "\n" not in str(caught.value)
         assert capfd.readouterr() == ("", "")
@@ -424,7 +423,7 @@ def test_run_still_going_on_is_refused_and_not_disturbed(tmp_path, refusal):
     job.wait_until(lambda: updates_done(run_dir) >= 2, "its second update")
     for argv in (["--resume"], [*QUICK]):
         with pytest.raises(UserError, match=f"--run-dir: got {run_dir}, which (belongs to a run still|holds a run)"):
-            train_module.train(Alone(), parse_train([*argv, f"--run-dir={run_dir}"]), None)
+            training.train(Alone(), parse_train([*argv, f"--run-dir={run_dir}"]), None)
     assert job.running
     job.send(signal.SIGTERM, rank=0)
     assert job.wait() == 75

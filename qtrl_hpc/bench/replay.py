@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from qtrl_hpc import mlp
 from qtrl_hpc.agents import Agents
 from qtrl_hpc.bench.subjects import config
 from qtrl_hpc.config import Config
@@ -50,7 +51,7 @@ class Replaying(ClassicalGenerator):
     """Train theta itself, but play what was kept, in the order in which it was kept."""
 
     def __init__(self, sizes: tuple[int, ...], kept: deque[NDArray[np.float64]]) -> None:
-        super().__init__(sizes)
+        super().__init__(lambda rng: mlp.initial_parameters(sizes, rng))
         self._kept = kept
 
     def __call__(self, Theta: Theta) -> NDArray[np.float64]:

@@ -10,7 +10,6 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc import mlp
 from qtrl_hpc.cli import parse_train
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
@@ -131,7 +130,7 @@ def mapping_passes(preset: str) -> Callable[[], object]:
         hidden_sizes=values.mapping_hidden_sizes,
         activation=values.mapping_activation,
     )
-    beta = mlp.initial_parameters(mapping.sizes, rng)
+    beta = mapping.initial(rng)
     x, cotangent = rng.standard_normal(NUM_WEIGHTS), rng.standard_normal(NUM_WEIGHTS)
 
     def passes() -> object:

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from qtrl_hpc import registry
 from qtrl_hpc.errors import one_line, shown
-from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.ansatz import Ansatz, check_runs
 from qtrl_hpc.quantum.measuring import Device
 
 EXTRA = "pip install 'qtrl_hpc[ibm]'"
 ACCOUNTS = "~/.qiskit/qiskit-ibm.json"
 KINDS = "aer, generic, fake:NAME, ibm:NAME or MODULE:OBJECT"
 GENERIC_SEED = 0
-METHODS = ("probabilities_many", "exact")
+DEVICE_ATTRIBUTES, DEVICE_METHODS = ("ansatz", "circuits_per_job"), ("probabilities_many", "exact")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def find_backend(spec: str, ansatz: Ansatz, shots: int | None) -> Backend | Devi
         return _by_runtime(name)
     if name:
         return _of_the_user(kind, name, ansatz, shots)
-    raise ValueError(f"expected backend: and one of {KINDS}")
+    close = registry.did_you_mean(spec, ("aer", "generic"))
+    raise ValueError(f"expected backend: and one of {KINDS}{close}")
 
 
 def generic_backend(num_qubits: int) -> Any:
@@ -88,7 +90,8 @@ def fake_backend(name: str, num_qubits: int) -> Any:
     for backend in backends.values():
         if name in (backend.__name__, backend.backend_name):
             return backend()
-    raise ValueError(f"expected a fake back end, one of generic, {', '.join(sorted(backends))}")
+    close = registry.did_you_mean(name, backends)
+    raise ValueError(f"expected a fake back end, one of generic, {', '.join(sorted(backends))}{close}")
 
 
 def check_size(backend: Any, num_qubits: int) -> None:
@@ -156,22 +159,16 @@ def _runtime_sampler() -> Any:
 def _of_the_user(module: str, name: str, ansatz: Ansatz, shots: int | None) -> Backend | Device:
     from qiskit.providers import BackendV2
 
-    expected = KINDS
-    try:
-        found = getattr(importlib.import_module(module), name)
+    found = registry.imported(f"{module}:{name}")
+    if not isinstance(found, BackendV2):
         expected = "a BackendV2 of Qiskit's, or a function of (ansatz, shots) that returns one or a device"
-        if not isinstance(found, BackendV2):
-            found = found(ansatz, shots)
-    except (Exception, SystemExit) as error:  # the user's own code may raise anything
-        raise ValueError(f"expected {expected} ({type(error).__name__}: {one_line(error)})") from None
+        own = registry.made(expected, lambda: found(ansatz, shots))
+        if not isinstance(own, BackendV2):
+            registry.check_members(own, "a BackendV2 of Qiskit's, or a device", DEVICE_ATTRIBUTES, DEVICE_METHODS)
+        found = own
     if isinstance(found, BackendV2):
         return by_generic_sampler(found)
-    if missing := [each for each in ("ansatz", "circuits_per_job", *METHODS) if not hasattr(found, each)]:
-        raise ValueError(f"expected a BackendV2 of Qiskit's, or a device: a {type(found).__name__} has no {missing[0]}")
-    if not all(callable(getattr(found, each)) for each in METHODS):
-        raise ValueError(f"expected a device whose {' and '.join(METHODS)} can be called")
-    if found.ansatz != ansatz:
-        raise ValueError(f"expected a device that runs {ansatz}, got one that runs {shown(found.ansatz)}")
+    check_runs("a device", found.ansatz, ansatz)
     most = found.circuits_per_job
     if most is not None and (not isinstance(most, int) or most < 1):
         raise ValueError(f"expected circuits_per_job to be None or a whole number of at least 1, got {shown(most)}")

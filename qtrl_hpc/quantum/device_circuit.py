@@ -3,8 +3,9 @@
 import math
 from typing import Any, Literal
 
-from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
-from qtrl_hpc.quantum.qpu import qiskit_circuit
+from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.gates import UNCONTROLLED, X, Z
+from qtrl_hpc.quantum.qpu import gates_with, qiskit_circuit
 
 Gates = Literal["ansatz", "u", "rz"]
 
@@ -13,7 +14,7 @@ def measured_circuit(ansatz: Ansatz, gates: Gates) -> tuple[Any, list[Any]]:
     """Return the ansatz with all qubits measured, qubit q into bit q, and its parameters phi in circuit order.
 
     Controlled-U3, which no device has, becomes two CX, two U3 and two frame changes (Qiskit's own way; written here as
-    its transpiler takes half a minute to translate gates whose angles are symbols).
+    its transpiler takes half a minute to translate gates whose angles are symbols). Where it is CX or CZ, one CX does.
 
     Args:
         ansatz: the circuit.
@@ -57,10 +58,17 @@ def _decomposed(ansatz: Ansatz, angles: list[Any], *, by_rz: bool) -> Any:
             circuit.sx(qubit)
         circuit.rz(phase + math.pi, qubit)
 
-    for gate, (target, control) in enumerate(zip(ansatz.targets.tolist(), ansatz.controls.tolist(), strict=True)):
-        theta, phase, lam = angles[3 * gate : 3 * gate + 3]
+    for (target, (theta, phase, lam), control), gate in zip(gates_with(ansatz, angles), ansatz.gates, strict=True):
         if control == UNCONTROLLED:
             u3(theta, phase, lam, target)
+            continue
+        if gate.angles in (X, Z):  # one CX, where the general way takes two
+            turned = gate.angles == Z
+            if turned:
+                u3(math.pi / 2, 0.0, math.pi, target)
+            circuit.cx(control, target)
+            if turned:
+                u3(math.pi / 2, 0.0, math.pi, target)
             continue
         turn((lam + phase) / 2, control)
         turn((lam - phase) / 2, target)

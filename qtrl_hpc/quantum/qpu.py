@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.quantum import kernels
 from qtrl_hpc.quantum.aer import AerProgram, make_simulator
-from qtrl_hpc.quantum.ansatz import UNCONTROLLED, Ansatz
+from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.gates import UNCONTROLLED, Fixed
 from qtrl_hpc.quantum.program import compile_ansatz
 
 Precision = Literal["double", "single"]
@@ -87,7 +88,7 @@ class StatevectorQPU:
         if phi.shape != (self._num_angles,):
             raise ValueError(f"phi: got shape {phi.shape}, expected ({self._num_angles},)")
         if self._phi is None or not np.array_equal(phi, self._phi):
-            kernels.run(self._state, phi, self._program, threads=self._threads)
+            kernels.run(self._state, self.ansatz.gate_angles(phi), self._program, threads=self._threads)
             self._phi = phi.copy()
         return self._state
 
@@ -108,7 +109,10 @@ class StatevectorQPU:
         np.multiply(state[:, :count], cotangent, out=self._cotangent[:, :count])
         self._cotangent[:, count:] = 0.0
         self._phi = None
-        return kernels.sweep(state, self._cotangent, phi, self._program, threads=self._threads)
+        angles = self.ansatz.gate_angles(phi)
+        return self.ansatz.pull_back(
+            kernels.sweep(state, self._cotangent, angles, self._program, threads=self._threads)
+        )
 
 
 class AerQPU:
@@ -152,7 +156,7 @@ def qiskit_circuit(ansatz: Ansatz, angles: list[Any]) -> "QuantumCircuit":  # ty
 
     Args:
         ansatz: which gates act where.
-        angles: P numbers or Qiskit parameters, in circuit order.
+        angles: P numbers or Qiskit parameters, phi.
 
     Returns:
         A ``qiskit.QuantumCircuit`` of ``UGate`` and ``CUGate`` (gamma = 0), without measurement.
@@ -160,13 +164,24 @@ def qiskit_circuit(ansatz: Ansatz, angles: list[Any]) -> "QuantumCircuit":  # ty
     from qiskit import QuantumCircuit
 
     circuit = QuantumCircuit(ansatz.num_qubits)
-    for gate, (target, control) in enumerate(zip(ansatz.targets.tolist(), ansatz.controls.tolist(), strict=True)):
-        theta, phase, lam = angles[3 * gate : 3 * gate + 3]
+    for target, (theta, phase, lam), control in gates_with(ansatz, angles):
         if control == UNCONTROLLED:
             circuit.u(theta, phase, lam, target)
         else:
             circuit.cu(theta, phase, lam, 0, control, target)
     return circuit
+
+
+def gates_with(ansatz: Ansatz, angles: list[Any]) -> Iterator[tuple[int, tuple[Any, Any, Any], int]]:
+    """Yield target, (theta, phi, lambda) and control of each gate.
+
+    Args:
+        ansatz: which gates act where.
+        angles: P numbers or Qiskit parameters, phi.
+    """
+    for target, own, control in ansatz.gates:
+        theta, phase, lam = (angle.radians if isinstance(angle, Fixed) else angles[angle] for angle in own)
+        yield target, (theta, phase, lam), control
 
 
 QPUS: dict[str, Callable[..., QPU]] = {"aer": AerQPU, "statevector": StatevectorQPU}

@@ -30,7 +30,7 @@ class TorchCircuit:
     Memory, in statevectors: one is kept between calls, ``probabilities`` takes two at most, ``pullback`` four.
 
     Args:
-        ansatz: which gates act where.
+        ansatz: the paper's ring (``Ansatz.is_ring``).
         device: where the statevector lives.
         dtype: complex128 or complex64.
     """
@@ -158,7 +158,7 @@ def _merged_gates(phi: torch.Tensor, ansatz: Ansatz) -> torch.Tensor:
     layer's U3 on qubit 0. The first layer's U3 on qubit 0 goes into the first gate.
     """
     n, layers = ansatz.num_qubits, ansatz.num_layers
-    u3 = _u3_matrices(phi)
+    u3 = u3_matrices(phi)
     one = torch.eye(2, dtype=u3.dtype)
     if n == 1:
         return torch.kron(reduce(lambda total, gate: gate @ total, u3), one)[None]
@@ -173,7 +173,7 @@ def _merged_gates(phi: torch.Tensor, ansatz: Ansatz) -> torch.Tensor:
     return torch.cat([gates[:1] @ torch.kron(single[0, 0], one), gates[1:]])
 
 
-def _u3_matrices(phi: torch.Tensor) -> torch.Tensor:
+def u3_matrices(phi: torch.Tensor) -> torch.Tensor:
     """Return the 2×2 matrix of every gate, shape (P/3, 2, 2), complex128, differentiable."""
     theta, phase, lam = phi.view(-1, 3).unbind(dim=-1)
     cos, sin = torch.cos(theta / 2), torch.sin(theta / 2)

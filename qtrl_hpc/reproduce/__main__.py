@@ -13,6 +13,7 @@ from qtrl_hpc import files, jit
 from qtrl_hpc.cli import OneLineParser, asks_for_help, non_empty_path, whole_number
 from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, UserError
+from qtrl_hpc.extras import require
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.reproduce import figures, runner, tables, variants
 from qtrl_hpc.reproduce.rewards import FILE, Rewards, clear_leftovers
@@ -191,11 +192,11 @@ def _write(options: Options, found: dict[str, list[tables.Table]], drawn: dict[s
 def _prepare(options: Options) -> None:
     """Make the folder and hold it, so that no second command writes to it."""
     if options.study in ("figure1", "ablations"):
-        figures.check_matplotlib()
+        require(options.study, "reproduce", "matplotlib")
     folder = options.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not files.hold(folder / ".lock"):
+        if files.hold(folder / ".lock") is None:
             words = f"warning: {folder}: its file system has no locks, so a second command in it would go unnoticed"
             print(words, file=sys.stderr, flush=True)
         clear_leftovers(folder)

@@ -1,13 +1,12 @@
 """Rewards of finished runs -> figures, as PNG and PDF (extra ``reproduce``)."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qtrl_hpc import files
-from qtrl_hpc.errors import UserError
+from qtrl_hpc.drawing import COLOURS, image, tidy
 from qtrl_hpc.reproduce import paper
 from qtrl_hpc.reproduce.rewards import Rewards
 from qtrl_hpc.reproduce.statistics import WINDOW, band, estimate, running_mean, speed_up
@@ -15,20 +14,6 @@ from qtrl_hpc.reproduce.tables import GOAL, end_of_one, last_rewards, rounds_by_
 from qtrl_hpc.reproduce.variants import Ablation, Variant
 
 POINTS = 100
-# Okabe and Ito's colours, which the colour-blind can tell apart.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00")
-
-
-def check_matplotlib() -> None:
-    """Refuse to start what would end without its figure.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UserError("figures need matplotlib: pip install 'qtrl_hpc[reproduce]'") from error
 
 
 def figure1(rewards: Rewards, curves: list[Variant], counts: list[Variant], seeds: range, preset_name: str) -> Any:
@@ -70,8 +55,7 @@ def figure1(rewards: Rewards, curves: list[Variant], counts: list[Variant], seed
     right.set_ylim(bottom=0.0)
     right.set_title("c", loc="left", fontweight="bold")
     right.legend(loc="upper left", frameon=False)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    tidy(left, right)
     figure.suptitle(f"{preset_name}, {len(seeds)} seeds", fontsize="medium")
     return figure
 
@@ -110,18 +94,13 @@ def ablations(rewards: Rewards, rows: list[Ablation], seeds: range) -> Any:
     left.set_title("IQM, 95 % interval; | worst seed", fontsize="small")
     right.set(xlabel=f"rounds to a running mean of {GOAL}", xlim=(0.0, rows[0].variant.config.updates))
     right.set_title("median; | each seed that gets there", fontsize="small")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    tidy(left, right)
     return figure
 
 
 def save(figure: Any, folder: Path, name: str) -> list[Path]:
     """Write a figure as PNG and PDF, and return the files."""
-    paths = []
-    for suffix in (".png", ".pdf"):
-        content = io.BytesIO()
-        dated = {"CreationDate": None} if suffix == ".pdf" else {}  # the same figure is the same file
-        figure.savefig(content, format=suffix[1:], dpi=130, metadata=dated)
-        paths.append(folder / f"{name}{suffix}")
-        files.replace(paths[-1], content.getvalue())
+    paths = [folder / f"{name}{suffix}" for suffix in (".png", ".pdf")]
+    for path in paths:
+        files.replace(path, image(figure, path.suffix[1:], dpi=130))
     return paths

@@ -1,0 +1,215 @@
+"""A user's own ansätze, mapping models, QPUs, networks and environments, good and bad: ``support_own:NAME``."""
+
+import gymnasium
+import numpy as np
+import torch
+
+from qtrl_hpc.mapping import make_mapping
+from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.gates import Fixed, cp, crx, cry, cu3, cx, cz, h, rx, ry, rz, u3
+from qtrl_hpc.quantum.qpu import StatevectorQPU
+
+not_callable = 3
+
+
+def everything(num_qubits, num_layers):
+    """Every kind of gate; angle 0 is shared by gates with and without a control, angle 1 by two slots of one gate."""
+    n, gates = num_qubits, [h(q) for q in range(num_qubits)]
+    for layer in range(num_layers):
+        first = 2 + 5 * layer
+        gates += [rx(0, first), ry(n - 1, 0), rz(0, first + 1), u3(n - 1, 1, 1, Fixed(0.3))]
+        if n > 1:
+            gates += [cx(0, 1), cz(n - 1, 0), crx(1, 0, first + 2), cry(0, n - 1, 0), cp(n - 1, 0, 0)]
+        else:
+            gates += [ry(0, first + 2)]
+        gates += [u3(0, first + 3, Fixed(-0.7), first + 4)]
+        gates += [cu3(n - 1, 0, Fixed(1.1), first + 3, 1)] if n > 1 else []
+    return Ansatz(num_qubits=n, num_layers=num_layers, gates=tuple(gates))
+
+
+def raises(*args, **keywords):
+    raise RuntimeError("not\ntoday")
+
+
+def smaller(num_qubits, num_layers):
+    return Ansatz(num_qubits=num_qubits - 1, num_layers=num_layers)
+
+
+def no_ansatz(num_qubits, num_layers):
+    return [h(0)]
+
+
+def controls_itself(num_qubits, num_layers):
+    return Ansatz(num_qubits=num_qubits, num_layers=num_layers, gates=(cu3(1, 1, 0, 1, 2),))
+
+
+def mapping(**keywords):
+    """Ours, by another name."""
+    return make_mapping(**keywords)
+
+
+class Mapping:
+    """Ours, with something changed."""
+
+    def __init__(self, **keywords):
+        ours = make_mapping(**keywords)
+        self.num_rows, self.num_parameters = ours.num_rows, ours.num_parameters
+        self.initial, self.forward, self.pullback = ours.initial, ours.forward, ours.pullback
+
+
+class NoPullback(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        del self.pullback
+
+
+class DullForward(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.forward = 3
+
+
+class FewerRows(Mapping):
+    def __init__(self, num_rows, **keywords):
+        super().__init__(num_rows=num_rows - 1, **keywords)
+
+
+class NoParameters(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.num_parameters = 0
+
+
+class ShortBeta(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.initial = lambda rng: rng.normal(size=3)
+
+
+class SingleOutput(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.forward = lambda beta, x: np.zeros(self.num_rows, np.float32)
+
+
+class OneCotangent(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.pullback = lambda beta, cotangent: np.zeros(self.num_parameters)
+
+
+class NotFinite(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.forward = lambda beta, x: np.full(self.num_rows, np.nan)
+
+
+class QPU:
+    """Our simulator, with something changed."""
+
+    def __init__(self, ansatz, precision, threads):
+        self.inner = StatevectorQPU(ansatz, precision=precision, threads=threads)
+        self.ansatz, self.probabilities, self.jobs = ansatz, self.inner.probabilities, self.inner.jobs
+
+
+class QPUWithPullback(QPU):
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(ansatz, precision, threads)
+        self.pullback = self.inner.pullback
+
+
+class OtherCircuit(QPU):
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(Ansatz(num_qubits=ansatz.num_qubits, num_layers=9), precision, threads)
+
+
+class NoJobs(QPU):
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(ansatz, precision, threads)
+        del self.jobs
+
+
+class Doubled(QPU):
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(ansatz, precision, threads)
+        self.probabilities = lambda phi: 2.0 * self.inner.probabilities(phi)
+
+
+class ShortPullback(QPU):
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(ansatz, precision, threads)
+        self.pullback = lambda phi, cotangent: np.zeros(1)
+
+
+def network(spec):
+    """The mlp, as a module of torch's own."""
+    layers = []
+    for inputs, outputs in zip(spec.sizes, spec.sizes[1:], strict=False):
+        layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU() if spec.activation == "relu" else torch.nn.Tanh()]
+    return torch.nn.Sequential(*layers[:-1], torch.nn.Dropout(0.5))
+
+
+class WithBuffer(torch.nn.Module):
+    """Random numbers that are no parameters, and a parameter that has no effect."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.register_buffer("noise", torch.randn(spec.obs_size))
+        self.unused = torch.nn.Parameter(torch.ones(2))
+        self.linear = torch.nn.Linear(spec.obs_size, spec.num_actions)
+
+    def forward(self, observations):
+        return self.linear(observations * self.noise)
+
+
+def no_module(spec):
+    return lambda observations: observations
+
+
+def no_parameters(spec):
+    return torch.nn.Flatten()
+
+
+def wrong_shape(spec):
+    return torch.nn.Linear(spec.obs_size, spec.num_actions + 1)
+
+
+class InFloat32(torch.nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        self.linear = torch.nn.Linear(spec.obs_size, spec.num_actions)
+
+    def forward(self, observations):
+        return self.linear(observations).float()
+
+
+class Room(gymnasium.Env):
+    """Two actions; an episode of three steps that earns what it is told."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+    render_mode = None
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._steps = 0
+        return self.np_random.uniform(-1.0, 1.0, 2).astype(np.float32), {}
+
+    def step(self, action):
+        self._steps += 1
+        return np.full(2, 0.1 * self._steps, np.float32), float(action), self._steps == 3, False, {}
+
+
+def room():
+    return gymnasium.wrappers.TimeLimit(Room(), 2)
+
+
+def no_environment():
+    return 3
+
+
+gymnasium.register("OwnRoom", Room)
+gymnasium.register("OwnHall-v3", Room)
