@@ -13,7 +13,7 @@ project = "qtrl_hpc"
 copyright = "the authors of qtrl_hpc, Apache-2.0"
 version = release = qtrl_hpc.__version__
 
-extensions = ["myst_parser", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "commands"]
+extensions = ["myst_parser", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_the_code"]
 exclude_patterns = ["_build", "results/*.md"]
 nitpicky = True
 # Other packages' names, which would take their inventories, and so a network, to look up; and what Napoleon splits off.

@@ -210,16 +210,13 @@ def test_every_target_of_make_that_is_named_exists():
         assert named <= set(targets), f"{name(page)}: {sorted(named - set(targets))}"
 
 
-def test_the_reference_has_every_module():
-    written = {
-        module
-        for page in (REPOSITORY / "docs/reference").glob("*.md")
-        for module in re.findall(r"automodule:: (\S+)", page.read_text())
-    }
+def test_the_reference_has_every_module_once():
+    pages = (REPOSITORY / "docs/reference").glob("*.md")
+    written = [
+        name for page in pages for names in re.findall(r"{modules} (.*)", page.read_text()) for name in names.split()
+    ]
     package = REPOSITORY / "qtrl_hpc"
-    modules = {
-        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-        for path in package.rglob("*.py")
+    present = {path.stem for path in package.glob("*.py")} | {
+        path.parent.name for path in package.glob("*/__init__.py")
     }
-    documented_above = {"qtrl_hpc.presets", "qtrl_hpc.quantum"}
-    assert written == modules - documented_above - {"qtrl_hpc"}
+    assert sorted(written) == sorted(present - {"__init__", "presets"})

@@ -1,9 +1,11 @@
-"""Directives that ask the commands themselves: what ``--help`` prints, and every flag of ``qtrl_hpc.train``."""
+"""Directives that ask the code: what a command prints for ``--help``, every flag of training, modules' docstrings."""
 
 import os
+import pkgutil
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from docstring_parser import parse_from_object
@@ -11,6 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+import qtrl_hpc
 from qtrl_hpc.cli import TYPE_WORDS, preset
 from qtrl_hpc.config import TOPICS
 
@@ -59,6 +62,13 @@ def flags_of_train() -> str:
     return "\n".join(lines)
 
 
+def modules(name: str) -> list[str]:
+    """Return a module's full name, and those of what it contains if it is a package."""
+    path = Path(qtrl_hpc.__path__[0], *name.split("."))
+    inside = sorted(found.name for found in pkgutil.iter_modules([str(path)])) if path.is_dir() else []
+    return [f"qtrl_hpc.{name}", *(f"qtrl_hpc.{name}.{module}" for module in inside)]
+
+
 def _plain(text: str) -> str:
     """Return text whose stars and underscores are themselves."""
     return " ".join(text.split()).replace("*", r"\*").replace("_", r"\_").replace("<", r"\<")
@@ -95,8 +105,22 @@ class TrainFlags(SphinxDirective):
         return self.parse_text_to_nodes(flags_of_train())
 
 
+class Modules(SphinxDirective):
+    """``{modules} NAME …``: a section for each module, from its docstrings; a package stands for all in it."""
+
+    required_arguments = 1
+    optional_arguments = 100
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sections."""
+        names = [module for name in self.arguments for module in modules(name)]
+        section = "## {0}\n\n```{{eval-rst}}\n.. automodule:: {0}\n   :members:\n```\n\n"
+        return self.parse_text_to_nodes("".join(map(section.format, names)), allow_section_headings=True)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the directives; nothing of a build is shared between its processes."""
     app.add_directive("command-help", CommandHelp)
     app.add_directive("train-flags", TrainFlags)
+    app.add_directive("modules", Modules)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
