@@ -27,6 +27,7 @@ OTHERS_FLAGS = {
     "mpirun": "--host --map-by --mca --prtemca --version --with-ft",
     "sbatch, srun, scancel": "--array --batch --cpus-per-task --mpi --nodes --ntasks-per-node --signal --time",
     "pip": "--no-binary",
+    "tensorboard": "--logdir",
 }
 
 
