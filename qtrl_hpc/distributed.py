@@ -73,7 +73,7 @@ class World:
         """
         try:
             # MPI keeps Python's lock while it starts, so that no thread of ours could watch it.
-            faulthandler.dump_traceback_later(SECONDS_TO_START, exit=True)
+            faulthandler.dump_traceback_later(SECONDS_TO_START, exit=True, file=sys.__stderr__ or sys.stderr)
             try:
                 from mpi4py import MPI
             finally:

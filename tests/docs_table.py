@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from support import REPOSITORY
 
 from qtrl_hpc.cli import parse_train
+from qtrl_hpc.sweep.__main__ import parse as parse_sweep
 
 RANKS = 2  # that mpirun starts here, whatever the page says
 
@@ -60,7 +61,9 @@ def job_parses(command):
     parses(command)
     script, *flags = re.search(r"jobs/.*", command)[0].split()
     assert (REPOSITORY / script).is_file(), script
-    if script != "jobs/infer.sbatch":
+    if script == "jobs/search.sbatch":
+        parse_sweep(flags)
+    elif script != "jobs/infer.sbatch":
         parse_train(flags)
 
 
@@ -103,6 +106,7 @@ TABLE = (
     Shortened(r"^python docs/convergence\.py", "--quick"),
     Shortened(r"qtrl_hpc\.train --(noise|qpu backend)", "--shots 64 --updates 1 --policy-hidden-sizes [1]"),
     Shortened(r"qtrl_hpc\.train --shots 8192 --gradient spsa$", "--shots 64 --updates 1"),
+    Shortened(r"qtrl_hpc\.sweep ", "--trials 1 --updates 20"),
     Shortened(r"qtrl_hpc\.train", "--updates 2"),
     Shortened(r"qtrl_hpc\.evaluate .*", "--episodes 2"),
     Shortened(r"^mpirun -n 2 python -m qtrl_hpc\.reproduce table1$", "--quick"),
