@@ -19,7 +19,7 @@ from docs_table import RANKS, TABLE, Bounded, Instead, Shortened
 from support import REPOSITORY
 
 SECONDS_A_PAGE = 200
-COMMANDS = [(block, line) for page in PAGES for block in blocks(page) if block.kind == "sh" for line in lines_of(block)]
+COMMANDS = [line for page in PAGES for block in blocks(page) if block.kind == "sh" for line in lines_of(block)]
 NOT_COPIED = {"qtrl_hpc", "tests", "runs", "results", "results-quick", "build", "dist"}
 
 # Flags of other programs than ours.
@@ -28,6 +28,7 @@ OTHERS_FLAGS = {
     "sbatch, srun, scancel": "--array --batch --cpus-per-task --mpi --nodes --ntasks-per-node --signal --time",
     "pip": "--no-binary",
     "tensorboard": "--logdir",
+    "mypy": "--strict",
 }
 
 
@@ -128,10 +129,8 @@ def test_what_a_page_says_runs(page, clone, tmp_path):
     assert log.read_text().endswith("== done\n")
 
 
-@pytest.mark.parametrize(
-    ("block", "line"), [pair for pair in COMMANDS if isinstance(rule_of(pair[1]), Instead)], ids=str
-)
-def test_what_cannot_run_here_is_sound(block, line):
+@pytest.mark.parametrize("line", sorted({line for line in COMMANDS if isinstance(rule_of(line), Instead)}))
+def test_what_cannot_run_here_is_sound(line):
     rule_of(line).check(line)
 
 
