@@ -57,12 +57,7 @@ def command(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     animated = _episodes_to_animate(options)
     file = PolicyFile.load(options.policy)
-    if options.env_id is None and ":" in file.env_id:
-        raise UserError(
-            f"{options.policy}: names the environment {file.env_id!r}, whose module would be imported; "
-            f"expected --env-id {file.env_id} from you, if you trust it"
-        )
-    env_id = file.env_id if options.env_id is None else options.env_id
+    env_id = chosen_environment(file, options.policy, options.env_id)
     env = make_environment(env_id)
     check_fits(env, file.spec, env_id, str(options.policy))
     policy = Policy(file.spec, file.theta, options.policy_network).to(checked_device(options.device))
@@ -73,6 +68,25 @@ def command(argv: list[str]) -> int:
     if animated:
         _animate(policy, env_id, options, animated)
     return EXIT_DONE
+
+
+def chosen_environment(file: PolicyFile, source: Path, given: str | None) -> str:
+    """Return the environment to play in: the one that was given, else the policy's own.
+
+    Args:
+        file: the policy.
+        source: where it comes from, for the refusal.
+        given: what ``--env-id`` says.
+
+    Raises:
+        UserError: none was given, and the policy's own is in a module, which a stranger's file may not have imported.
+    """
+    if given is None and ":" in file.env_id:
+        raise UserError(
+            f"{source}: names the environment {file.env_id!r}, whose module would be imported; "
+            f"expected --env-id {file.env_id} from you, if you trust it"
+        )
+    return file.env_id if given is None else given
 
 
 def evaluate(
@@ -141,7 +155,7 @@ def bootstrap_interval(rewards: NDArray[np.float64], seed: int) -> tuple[float |
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="qtrl_hpc.evaluate", description=__doc__, allow_abbrev=False)
-    parser.add_argument("policy", type=Path, help="policy file (.h5)")
+    parser.add_argument("policy", type=Path, help="policy file (.h5, .safetensors or .onnx)")
     parser.add_argument("--episodes", type=whole_number(1), default=100, help="episodes to play (default: 100)")
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of every random stream (default: 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most probable action instead of drawing one")

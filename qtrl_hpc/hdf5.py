@@ -41,10 +41,23 @@ def write(
     datasets: Datasets,
     compressed: bool = False,
 ) -> None:
-    """Write a file atomically (``files.replace``).
+    """Write what ``encode`` returns to a file, atomically (``files.replace``)."""
+    content = encode(
+        format=format,
+        format_version=format_version,
+        attributes=attributes,
+        datasets=datasets,
+        compressed=compressed,
+    )
+    files.replace(path, content)
+
+
+def encode(
+    *, format: str, format_version: int, attributes: Attributes, datasets: Datasets, compressed: bool = False
+) -> bytes:
+    """Return the bytes of a file.
 
     Args:
-        path: of the file; its folder exists.
         format: attribute ``format``, the kind of file.
         format_version: attribute ``format_version``.
         attributes: text and whole numbers, stored at the root.
@@ -61,8 +74,8 @@ def write(
             for piece, part in _pieces(name, value):
                 file.attrs[piece] = part
         file.flush()
-        content = image.get_file_image()
-    files.replace(path, content)
+        content: bytes = image.get_file_image()
+    return content
 
 
 def read(path: Path, *, format: str, format_version: int, compressed: bool = False) -> tuple[Attributes, Datasets]:
@@ -78,18 +91,20 @@ def read(path: Path, *, format: str, format_version: int, compressed: bool = Fal
         DamagedError: it is not as it was written; the text names the file.
         UserError: it is missing or cannot be read, of another kind, or of a newer version.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: is no regular file, expected a {format} file")
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}), expected a {format} file") from error
+    content = content_of(path, format)
+    return decode(path, content, format=format, format_version=format_version, compressed=compressed)
+
+
+def decode(
+    path: Path, content: bytes, *, format: str, format_version: int, compressed: bool = False
+) -> tuple[Attributes, Datasets]:
+    """Return what ``encode`` was given; arguments and refusals are those of ``read``."""
     try:
         if not compressed:
             check_headers(content)
         with h5py.File(io.BytesIO(content), "r") as file:
             attributes = _attributes(file)
-            _check_kind(path, attributes, format, format_version)
+            check_kind(path, attributes, format, format_version)
             digest = attributes.pop("digest", None)
             datasets = _datasets(file, len(content), compressed=compressed)
     except UserError:
@@ -109,6 +124,48 @@ def read(path: Path, *, format: str, format_version: int, compressed: bool = Fal
     return {name: value for name, value in attributes.items() if name not in ("format", "format_version")}, datasets
 
 
+def content_of(path: Path, format: str) -> bytes:
+    """Return what is in a file.
+
+    Args:
+        path: of the file.
+        format: that is expected, for the refusal.
+
+    Raises:
+        UserError: it is no regular file, or cannot be read; the text names it.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no regular file, expected a {format} file")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}), expected a {format} file") from error
+
+
+def check_kind(path: Path, attributes: Attributes, format: str, format_version: int) -> None:
+    """Refuse a file of another kind, or of a newer version.
+
+    Args:
+        path: of the file, for the refusal.
+        attributes: ``format`` and ``format_version`` among them.
+        format: that is expected.
+        format_version: the newest that can be read.
+
+    Raises:
+        UserError: naming the file.
+    """
+    found, version = attributes.get("format"), attributes.get("format_version")
+    if found != format:
+        named = isinstance(found, str) and found.isprintable() and len(found) <= 100
+        kind = f"a {found} file" if named else "a file of another kind"
+        raise UserError(f"{path}: got {kind}, expected a {format} file")
+    if not isinstance(version, int) or version > format_version:
+        raise UserError(
+            f"{path}: got format version {version!r}, expected at most {format_version}: "
+            "a newer qtrl_hpc wrote it, update yours"
+        )
+
+
 def content_digest(attributes: Attributes, datasets: Datasets) -> str:
     """Return the SHA-256, in hexadecimal, of all attributes and datasets, each in the order of names.
 
@@ -122,19 +179,6 @@ def content_digest(attributes: Attributes, datasets: Datasets) -> str:
         digest.update(f"{name} {'x'.join(map(str, values.shape))}\n".encode())
         digest.update(values.reshape(-1).data)
     return digest.hexdigest()
-
-
-def _check_kind(path: Path, attributes: Attributes, format: str, format_version: int) -> None:
-    found, version = attributes.get("format"), attributes.get("format_version")
-    if found != format:
-        named = isinstance(found, str) and found.isprintable() and len(found) <= 100
-        kind = f"a {found} file" if named else "an HDF5 file of another kind"
-        raise UserError(f"{path}: got {kind}, expected a {format} file")
-    if not isinstance(version, int) or version > format_version:
-        raise UserError(
-            f"{path}: got format version {version!r}, expected at most {format_version}: "
-            "a newer qtrl_hpc wrote it, update yours"
-        )
 
 
 def _datasets(file: h5py.File, file_size: int, *, compressed: bool) -> Datasets:

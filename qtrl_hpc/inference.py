@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.mlp import split_parameters
 from qtrl_hpc.policy import MLP, PolicySpec
-from qtrl_hpc.policy_file import PolicyFile
+from qtrl_hpc.policy_file import PolicyFile, Shapes
 from qtrl_hpc.policy_network import with_theta
 
 
@@ -99,11 +99,17 @@ class Policy(torch.nn.Module):
         raise ValueError(f"observation: got shape {array.shape}, expected {shape}, or one more axis for a batch")
 
 
+def parameter_shapes(policy: Policy) -> Shapes:
+    """Return the shapes of a policy's weights by torch's names of them in ``policy.layers``, in the order of theta."""
+    return {name: tuple(weights.shape) for name, weights in policy.layers.named_parameters()}
+
+
 def load_policy(path: str | Path, device: str = "cpu", *, network: str | None = None) -> Policy:
     """Read a policy file and put the policy on a device.
 
     Args:
-        path: of a ``policy.h5`` (``python -m qtrl_hpc.export`` writes one).
+        path: of a ``policy.h5``, ``policy.safetensors`` or ``policy.onnx`` (``python -m qtrl_hpc.export`` writes
+            them), told apart by what is in it. Nothing in it is run: of an ONNX model only the weights are read.
         device: torch's name of it: cpu, cuda, cuda:1, …
         network: MODULE:OBJECT of the policy's network, where that is not ours: a file's word is not enough for a module
             to be imported.

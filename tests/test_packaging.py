@@ -127,6 +127,7 @@ def test_console_scripts_import(setup_cfg):
         "qtrl-train",
         "qtrl-evaluate",
         "qtrl-export",
+        "qtrl-infer",
         "qtrl-reproduce",
         "qtrl-bench",
         "qtrl-doctor",
