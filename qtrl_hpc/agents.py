@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.config import Config, ReinforceConfig
-from qtrl_hpc.episode import Act, Actor, Player, RunningEpisodes, Trajectory
+from qtrl_hpc.episode import Choice, Actor, Player, RunningEpisodes, Trajectory
 from qtrl_hpc.fleet import Rows
 from qtrl_hpc.policy import MLP, PolicySpec, policy_layers
 from qtrl_hpc.reinforce import Baseline, Batch, advantages, discounted_returns, policy_gradient
@@ -21,7 +21,7 @@ STATISTICS = ("episodes", "reward", "length", "steps", "return", "squared_return
 class Network(Protocol):
     """A policy network: how it acts, and its gradient."""
 
-    def actor(self, theta: NDArray[np.float64]) -> Act:
+    def actor(self, theta: NDArray[np.float64]) -> Choice:
         """Return what draws actions from one theta, shape (k,), float64."""
         ...
 
@@ -42,7 +42,7 @@ class MlpPolicy:
     def __init__(self, spec: PolicySpec) -> None:
         self._spec = spec
 
-    def actor(self, theta: NDArray[np.float64]) -> Act:
+    def actor(self, theta: NDArray[np.float64]) -> Choice:
         """Return what draws actions from one theta (see ``Network.actor``)."""
         return Actor(theta, self._spec)
 

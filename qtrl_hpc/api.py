@@ -15,7 +15,7 @@ from qtrl_hpc.config import Config
 from qtrl_hpc.distributed import AgreedError, World, end_all
 from qtrl_hpc.errors import TrainingError, UserError
 from qtrl_hpc.metrics import mean_reward
-from qtrl_hpc.policy import PolicySpec
+from qtrl_hpc.policy import MLP, PolicySpec
 from qtrl_hpc.recorder import RECENT_UPDATES
 from qtrl_hpc.run_directory import METRICS
 from qtrl_hpc.stop import StopRequest
@@ -71,7 +71,8 @@ class TrainingResult:
         """
         from qtrl_hpc.inference import Policy, checked_device
 
-        return Policy(self.spec, self.theta).to(checked_device(device))
+        network = None if self.spec.network == MLP else self.config.policy_network
+        return Policy(self.spec, self.theta, network).to(checked_device(device))
 
     def __repr__(self) -> str:
         reward = "none" if self.reward is None else f"{self.reward:.3f}"

@@ -34,7 +34,7 @@ def ansatz_of(config: Config, num_qubits: int) -> Ansatz:
         make = registry.resolve(config.ansatz, ANSATZE, AN_ANSATZ)
         ansatz = registry.made(AN_ANSATZ, lambda: make(num_qubits, config.layers))
         if not isinstance(ansatz, Ansatz):
-            raise ValueError(f"expected {AN_ANSATZ}, got a {type(ansatz).__name__}")
+            raise ValueError(f"expected {AN_ANSATZ}, got {registry.kind_of(ansatz)}")
         if ansatz.num_qubits != num_qubits:
             raise ValueError(f"expected an Ansatz on {num_qubits} qubits, got one on {ansatz.num_qubits}")
         return ansatz

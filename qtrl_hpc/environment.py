@@ -101,7 +101,7 @@ def _made_by(own: Any, env_id: str, options: dict[str, Any]) -> gymnasium.Env:
     try:
         env = registry.made(expected, lambda: own(**options))
         if not isinstance(env, gymnasium.Env):
-            raise ValueError(f"expected {expected}, which returned a {type(env).__name__}")
+            raise ValueError(f"expected {expected}, which returned {registry.kind_of(env)}")
     except ValueError as error:
         raise UserError(f"--env-id: got {env_id!r}, {error}") from None
     return env

@@ -17,7 +17,7 @@ from qtrl_hpc.policy import PolicySpec, flatten_observation, policy_layers, writ
 
 FIRST_ROWS = 128
 
-Act = Callable[[NDArray[np.float64], float], int]
+Choice = Callable[[NDArray[np.float64], float], int]
 """From an observation, shape (obs_size,), and a uniform number in [0, 1) to an action."""
 
 
@@ -187,7 +187,7 @@ class Player:
         self.actions: list[int] = []
         """Of that episode so far; with none, it has not begun."""
 
-    def play(self, actor: Act, steps: int | None = None) -> Trajectory:
+    def play(self, actor: Choice, steps: int | None = None) -> Trajectory:
         """Play so many steps, going from one episode to the next; without a number, until an episode is over.
 
         An episode ends by itself, or is cut by its environment or after ``spec.max_episode_steps``.

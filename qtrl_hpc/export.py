@@ -72,7 +72,7 @@ def export(argv: list[str]) -> int:
         print(f"warning: {path} is not as an export wrote it: left as it is", file=sys.stderr)
     if env is None and options.episodes:
         print(f"warning: not evaluated: {not_evaluated}", file=sys.stderr)
-    print(f"  next    python -m qtrl_hpc.evaluate {outputs[0]}")
+    print(f"  next    python -m qtrl_hpc.evaluate {outputs[0]}{_own_modules(file)}")
     return EXIT_DONE
 
 
@@ -235,6 +235,12 @@ def _what_was_written(file: PolicyFile, checkpoint: Checkpoint, outputs: Sequenc
         f"{', '.join(map(str, outputs))}: policy {file.spec.shape}, {file.spec.num_parameters} weights, after "
         f"{checkpoint.state.update} updates of {checkpoint.num_agents} agents in {file.env_id}"
     )
+
+
+def _own_modules(file: PolicyFile) -> str:
+    """Return the flags by which a user says again what of his own is to be imported."""
+    network = "" if file.spec.network == MLP else f" --policy-network {file.spec.network}"
+    return network + (f" --env-id {file.env_id}" if ":" in file.env_id else "")
 
 
 def policy_from(checkpoint: Checkpoint) -> PolicyFile:

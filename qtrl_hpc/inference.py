@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qtrl_hpc import registry
 from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.mlp import split_parameters
 from qtrl_hpc.policy import MLP, PolicySpec
@@ -131,6 +132,7 @@ def _own_network(spec: PolicySpec, theta: NDArray[np.float64], network: str | No
     try:
         if spec.network == MLP:
             raise ValueError("expected none: the policy's network is an mlp")
+        registry.check_name(network, ())
         return with_theta(replace(spec, network=network), theta)
     except ValueError as error:
         raise UserError(f"--policy-network: got {network!r}, {error}") from None

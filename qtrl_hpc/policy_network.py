@@ -32,7 +32,7 @@ def build(spec: PolicySpec, seed: int = 0) -> torch.nn.Module:
         torch.manual_seed(seed)
         module = registry.made(EXPECTED, lambda: make(spec))
     if not isinstance(module, torch.nn.Module):
-        raise ValueError(f"expected {EXPECTED}, got a {type(module).__name__}")
+        raise ValueError(f"expected {EXPECTED}, got {registry.kind_of(module)}")
     module = module.double().eval()
     if not any(parameter.numel() for parameter in module.parameters()):
         raise ValueError(f"expected {EXPECTED}: it has no parameters")

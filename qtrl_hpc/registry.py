@@ -63,7 +63,7 @@ def resolve(name: str, ours: Mapping[str, Callable[..., T]], expected: str) -> C
         return ours[name]
     found: Callable[..., T] = imported(name)
     if not callable(found):
-        raise ValueError(f"expected {expected}, got {_a(found)}, which cannot be called")
+        raise ValueError(f"expected {expected}, got {kind_of(found)}, which cannot be called")
     return found
 
 
@@ -115,7 +115,7 @@ def check_members(found: object, expected: str, attributes: Iterable[str], metho
         ValueError: naming the first that it lacks.
     """
     if missing := [each for each in (*attributes, *methods) if not hasattr(found, each)]:
-        raise ValueError(f"expected {expected}: {_a(found)} has no {missing[0]}")
+        raise ValueError(f"expected {expected}: {kind_of(found)} has no {missing[0]}")
     if not all(callable(getattr(found, each)) for each in methods):
         raise ValueError(f"expected {expected} whose {' and '.join(methods)} can be called")
 
@@ -138,6 +138,7 @@ def check_returned(name: str, found: object, shape: tuple[int, ...]) -> None:
         raise ValueError(f"expected {name} to return finite numbers")
 
 
-def _a(found: object) -> str:
+def kind_of(found: object) -> str:
+    """Return the type of an object with its article, for messages."""
     kind = type(found).__name__
     return f"{'an' if kind[0] in 'aeioAEIO' else 'a'} {kind}"

@@ -1,4 +1,4 @@
-"""Act by a policy network of the user's own, and differentiate it: what ``episode.Actor`` and ``mlp`` are to an MLP."""
+"""Choice by a policy network of the user's own, and differentiate it: what ``episode.Actor`` and ``mlp`` are to an MLP."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch.func import functional_call
 
 from qtrl_hpc import policy_network
 from qtrl_hpc.config import ReinforceConfig
-from qtrl_hpc.episode import Act, sample_action
+from qtrl_hpc.episode import Choice, sample_action
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.reinforce import Batch, logits_cotangent
 
@@ -26,7 +26,7 @@ class TorchPolicy:
         shapes = {name: each.shape for name, each in self._module.named_parameters()}
         self._shapes, self._sizes = shapes, [shape.numel() for shape in shapes.values()]
 
-    def actor(self, theta: NDArray[np.float64]) -> Act:
+    def actor(self, theta: NDArray[np.float64]) -> Choice:
         """Return what draws actions from one theta, shape (k,), float64 (see ``episode.Actor``)."""
         parameters = self._split(theta)
 

@@ -80,6 +80,49 @@ def test_unknown_environment_is_refused_in_one_line(env_id):
 
 
 @pytest.mark.parametrize(
+    ("env_id", "words"),
+    [
+        ("CartPol-v1", "Gymnasium can make (did you mean CartPole-v1 or "),
+        ("MiniGird-Empty-5x5-v0", "MiniGrid-Empty-5x5-v0"),
+        ("qqqqqq", "names, which gymnasium.pprint_registry() prints)"),
+        ("support_own:Roon", "or an object that the module has (did you mean Room?) (AttributeError"),
+        ("nowhere_here:Room", "or a module that can be imported (ModuleNotFoundError: No module named 'nowhere_here')"),
+        ("support_own:no_environment", "expected a function that returns a gymnasium.Env, which returned an int"),
+        ("support_own:raises", "expected a function that returns a gymnasium.Env (RuntimeError: not today)"),
+        ("support_own:not_callable", "expected a function that returns a gymnasium.Env (TypeError: 'int' object"),
+    ],
+)
+def test_what_is_closest_and_what_went_wrong_is_said(env_id, words):
+    with pytest.raises(UserError, match=r"^--env-id: got ") as caught:
+        make_environment(env_id)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_environment_of_ones_own():
+    """A class, a function that wraps it, and Gymnasium's own MODULE:NAME, with a version and without one."""
+    for env_id, name in (
+        ("support_own:Room", "Room"),
+        ("support_own:room", "TimeLimit"),
+        ("support_own:OwnHall-v3", "OrderEnforcing"),
+        ("support_own:OwnRoom", "OrderEnforcing"),
+    ):
+        env = make_environment(env_id)
+        assert type(env).__name__ == name
+        assert spec_of(env).sizes[0] == 2
+        first, again = (env.reset(seed=4)[0].tolist() for _ in "ab")
+        assert first == again
+
+
+def test_render_mode_is_handed_on_where_there_is_one():
+    for env_id in ("support_own:Room", "CartPole-v1"):
+        assert make_environment(env_id).render_mode is None
+        assert make_environment(env_id, render_mode="rgb_array").render_mode == "rgb_array"
+    with pytest.raises(UserError, match="unexpected keyword argument 'render_mode'"):
+        make_environment("support_own:room", render_mode="rgb_array")
+
+
+@pytest.mark.parametrize(
     ("env_id", "what"),
     [
         ("Pendulum-v1", "actions"),

@@ -26,8 +26,8 @@ class Quadratic:
         self.num_parameters: int = 2 * self._f.shape[1]
 
     def initial(self, rng: np.random.Generator) -> Array:
-        """Draw a β to start from, shape (l,)."""
-        return rng.normal(0.0, 1.0 / math.sqrt(self._f.shape[1]), self.num_parameters)
+        """Draw a β to start from, shape (l,): policy weights of about 0.1."""
+        return rng.normal(0.0, 0.1 / math.sqrt(self._f.shape[1]), self.num_parameters)
 
     def forward(self, beta: Array, x: Array) -> Array:
         """Return M_β of every row, shape (k,), from β, shape (l,), and the features, shape (k,)."""
