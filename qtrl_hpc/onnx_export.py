@@ -130,7 +130,7 @@ def verify(content: bytes, policy: Policy, observations: NDArray[np.float32]) ->
 
 
 def random_observations(spec: PolicySpec, count: int = 256) -> NDArray[np.float32]:
-    """Return numbers such as environments give, shape ``(2·count, *obs_shape)``: normal ones, and whole ones of a byte."""
+    """Return numbers such as environments give, ``(2·count, *obs_shape)``: normal ones, and whole ones of a byte."""
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(count, *spec.obs_shape)).astype(np.float32)
     return np.concatenate([normal, rng.integers(0, 256, size=normal.shape).astype(np.float32)])
