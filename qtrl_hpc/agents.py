@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.config import Config, ReinforceConfig
-from qtrl_hpc.episode import Choice, Actor, Player, RunningEpisodes, Trajectory
+from qtrl_hpc.episode import Actor, Choice, Player, RunningEpisodes, Trajectory
 from qtrl_hpc.fleet import Rows
 from qtrl_hpc.policy import MLP, PolicySpec, policy_layers
 from qtrl_hpc.reinforce import Baseline, Batch, advantages, discounted_returns, policy_gradient

