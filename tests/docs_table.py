@@ -29,6 +29,14 @@ class Shortened:
 
 
 @dataclass(frozen=True)
+class Replaced:
+    """A line in whose place another stands."""
+
+    pattern: str
+    line: str
+
+
+@dataclass(frozen=True)
 class Bounded:
     """A command that does not end by itself: it must still be there after so many seconds, and is ended."""
 
@@ -102,7 +110,11 @@ TABLE = (
     Instead(r"^git clone |^cd qtrl_hpc$", "this is the clone", parses),
     # Ends when it is told to.
     Bounded(r"^tensorboard ", 12),
+    # When it has, however slow this machine is.
+    Replaced(r"^sleep 12$", "for _ in $(seq 150); do [ -s runs/second/metrics.jsonl ] && break; sleep 1; done"),
     # Shorter.
+    Shortened(r"qtrl_hpc\.train --agents-per-rank 4 --seed 2 .*&$", "--updates 1500"),
+    Shortened(r"qtrl_hpc\.train --run-dir runs/second --resume", "--updates 300"),
     Shortened(r"^python docs/convergence\.py", "--quick"),
     Shortened(r"qtrl_hpc\.train --(noise|qpu backend)", "--shots 64 --updates 1 --policy-hidden-sizes [1]"),
     Shortened(r"qtrl_hpc\.train --shots 8192 --gradient spsa$", "--shots 64 --updates 1"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from docs_pages import PAGES, anchors, blocks, inline, lines_of, links, name
-from docs_table import RANKS, TABLE, Bounded, Instead, Shortened
+from docs_table import RANKS, TABLE, Bounded, Instead, Replaced, Shortened
 from support import REPOSITORY
 
 SECONDS_A_PAGE = 200
@@ -43,10 +43,12 @@ def as_run_here(line):
     if isinstance(rule, Instead):
         return None
     line = re.sub(r"(?<=mpirun )(.*?)-n \d+", rf"\1-n {RANKS}", line)
+    if isinstance(rule, Replaced):
+        return rule.line
     if isinstance(rule, Bounded):
         return f"code=0; timeout -s INT -k 10 {rule.seconds} {line} || code=$?; [ $code = 124 ]"
     if isinstance(rule, Shortened):
-        command, separator, rest = re.fullmatch(r"(.*?)(\s+(?:\||>|&&|;)\s*|$)(.*)", line).groups()
+        command, separator, rest = re.fullmatch(r"(.*?)(\s+(?:\||>|&|;)\s*|$)(.*)", line).groups()
         also = "".join(f" || [ $? = {code} ]" for code in rule.codes if code)
         return f"{command} {rule.flags}{separator}{rest}{also}"
     return line
