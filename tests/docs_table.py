@@ -102,7 +102,7 @@ TABLE = (
     Instead(r"^make \S+", "the Makefile installs, or runs for long; .ci/run calls it", target_exists),
     Instead(r"sbatch .*jobs/", SLURM, job_parses),
     Instead(r"^(squeue|tail -f qtrl-|ls configs|(cat|tail -n 1) runs/qtrl/)", SLURM, parses),
-    Instead(r"^(module load|python3 -m venv|pip install --no-binary)", "it installs, from the network", parses),
+    Instead(r"^(module load|python3 -m venv|pip install)", "it installs, from the network", parses),
     Instead(r"^mpirun --host h0:2,h1:2 ", "there is one host; tests/cluster/test_hosts.py has two", training_parses),
     Instead(r"^mpirun --prtemca ", "as above; tests/cluster/test_hosts.py cuts the network", training_parses),
     Instead(r"^python docs/noise_curves\.py", "it trains for hours", script_compiles),
