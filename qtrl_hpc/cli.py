@@ -33,6 +33,7 @@ TYPE_WORDS = {
     bool: "true or false",
     str | None: "text or null",
     tuple[int, ...]: "a list of whole numbers, as in [10,64,10]",
+    tuple[str, ...]: "a list of names, as in [tensorboard]",
 }
 
 

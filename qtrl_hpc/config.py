@@ -19,6 +19,7 @@ QPU_NAMES = ("aer", "statevector", "torch")
 BACKEND = "backend:"
 # Aer keeps about 120 bytes of each until a circuit's are counted, a sampler twice that.
 MOST_SHOTS = 10_000_000
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 GRADIENTS = ("adjoint", "parameter-shift", "spsa", "surrogate")
 
 
@@ -252,6 +253,11 @@ class MeasurementConfig(_Checked):
             self._number("qpu_timeout", 0.0, above=True)
         self._number("quorum", 0.0, 1.0, above=True)
 
+    def spsa_gain_at(self, update: int) -> float:
+        """Return what SPSA's gain sequence makes of the learning rate: a_k/a_0 = ((A + 1)/(A + k + 1))^alpha."""
+        gain: float = ((self.spsa_stability + 1.0) / (self.spsa_stability + update + 1.0)) ** self.spsa_alpha
+        return gain
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforceConfig(_Checked):
@@ -387,6 +393,32 @@ class SurvivalConfig(_Checked):
             _refuse("adopt", self.adopt, "true or false")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig(_Checked):
+    """What can be watched while a run goes on, beside its metrics (docs/tracking.md)."""
+
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """What each update's metrics go to as well, any of tensorboard, wandb, mlflow; [] for none."""
+    evaluate_every: int | None = None
+    """Updates between evaluations: rank 0 plays episodes with the weights of that moment; null for never."""
+    evaluate_episodes: int = 20
+    """Episodes of an evaluation, the same ones each time."""
+    video_every: int | None = None
+    """Updates between animations of one episode, in videos/ of the run; null for never."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.trackers
+        known = isinstance(given, list | tuple) and all(name in TRACKERS for name in given)
+        if not known or len(set(given)) < len(given):
+            _refuse("trackers", given, f"a list of some of {', '.join(TRACKERS)}, each at most once, or []")
+        object.__setattr__(self, "trackers", tuple(given))
+        for name in ("evaluate_every", "video_every"):
+            if getattr(self, name) is not None:
+                self._positive_int(name)
+        self._positive_int("evaluate_episodes")
+
+
 TOPICS = (
     EnvironmentConfig,
     PolicyConfig,
@@ -397,13 +429,18 @@ TOPICS = (
     OptimizerConfig,
     RunConfig,
     SurvivalConfig,
+    TrackingConfig,
 )
+
+# Of what can be watched, and decides nothing.
+TRACKING_FIELDS = frozenset(TrackingConfig.__annotations__)
 
 # May differ between a checkpoint and the run that resumes it: they say how far and where to compute, not what
 # (threads, device and, with an unordered reduction, agents_per_rank may change the order of sums, so the last bits).
 RESUMABLE_FIELDS = frozenset(
     {"updates", "agents_per_rank", "checkpoint_every", "threads", "device"}
     | {"qpu_retries", "qpu_pause", "qpu_timeout", "quorum", "progress_timeout", "on_agent_failure", "adopt"}
+    | TRACKING_FIELDS
 )
 
 
@@ -418,6 +455,7 @@ class Config(
     OptimizerConfig,
     RunConfig,
     SurvivalConfig,
+    TrackingConfig,
 ):
     """The whole configuration of a run. The number of ranks is not part of it."""
 

@@ -2,45 +2,34 @@
 
 import argparse
 import json
-import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import gymnasium
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress, track
 
 from qtrl_hpc.animation import check_gif, make_drawn_environment, record_episodes, write_gif
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
-from qtrl_hpc.environment import Purpose, check_fits, make_environment, seed_sequence
+from qtrl_hpc.environment import check_fits, make_environment
 from qtrl_hpc.errors import EXIT_DONE, UserError
+from qtrl_hpc.evaluation import Outcome, outcome
 from qtrl_hpc.inference import Policy, checked_device
 from qtrl_hpc.play import Act, play_episode
 from qtrl_hpc.policy_file import PolicyFile
 
-CONFIDENCE = 0.95
 GIF_EPISODES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What a policy earned over some episodes."""
+class Evaluation(Outcome):
+    """What a policy earned over some episodes, and which."""
 
     policy: str
     env_id: str
     episodes: int
     seed: int
     greedy: bool
-    reward_mean: float
-    reward_low: float | None
-    """Lower end of the 95% bootstrap interval of the mean; None where one episode alone was played."""
-    reward_high: float | None
-    success_rate: float
-    success_means: str
-    """What counts as success in this environment."""
-    episode_length_mean: float
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,50 +96,13 @@ def evaluate(
     shown = track(numbers, "evaluating", transient=True) if sys.stdout.isatty() else numbers
     act = acting(policy, greedy=greedy)
     played = [play_episode(act, env, seed, episode, most_steps=policy.spec.max_episode_steps) for episode in shown]
-    rewards = np.array([reward for reward, _, _ in played])
-    threshold = env.spec.reward_threshold if env.spec else None
-    if played[0][2] is not None:
-        success_means, successes = "the environment's own is_success", np.array([own for _, _, own in played], bool)
-    elif threshold is not None:
-        success_means, successes = f"a return of at least {threshold}", rewards >= threshold
-    else:
-        success_means, successes = "a return above 0", rewards > 0.0
-    low, high = bootstrap_interval(rewards, seed)
-    return Evaluation(
-        policy=str(source),
-        env_id=env_id,
-        episodes=episodes,
-        seed=seed,
-        greedy=greedy,
-        reward_mean=float(rewards.mean()),
-        reward_low=low,
-        reward_high=high,
-        success_rate=float(successes.mean()),
-        success_means=success_means,
-        episode_length_mean=float(np.mean([length for _, length, _ in played])),
-    )
+    found = outcome(played, env, seed)
+    return Evaluation(policy=str(source), env_id=env_id, episodes=episodes, seed=seed, greedy=greedy, **asdict(found))
 
 
 def acting(policy: Policy, *, greedy: bool) -> Act:
     """Return what chooses a policy's actions: draws them, or takes the most probable one each time."""
     return (lambda obs, rng: int(policy.act(obs))) if greedy else policy.sample
-
-
-def bootstrap_interval(rewards: NDArray[np.float64], seed: int) -> tuple[float | None, float | None]:
-    """Return the 95% bootstrap interval (bias-corrected and accelerated) of the mean, shape (episodes,) -> two numbers.
-
-    Where all rewards are the same, so are the ends; from one reward there is no interval.
-    """
-    from scipy.stats import bootstrap
-
-    if len(rewards) < 2:
-        return None, None
-    if np.ptp(rewards) == 0.0:
-        return float(rewards[0]), float(rewards[0])
-    rng = np.random.default_rng(seed_sequence(seed, Purpose.BOOTSTRAP))
-    interval = bootstrap((rewards,), np.mean, confidence_level=CONFIDENCE, rng=rng).confidence_interval
-    low, high = float(interval.low), float(interval.high)
-    return (None, None) if math.isnan(low) or math.isnan(high) else (low, high)
 
 
 def _parser() -> OneLineParser:

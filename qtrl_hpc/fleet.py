@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrl_hpc.concentration import Concentration
 from qtrl_hpc.errors import QpuError
 from qtrl_hpc.generator import Generator, QuantumGenerator, Theta
 from qtrl_hpc.quantum.measuring import MeasuredQPU
@@ -46,6 +47,10 @@ class Fleet(Protocol):
         """Load what is compiled, and run no QPU that is measured."""
         ...
 
+    def concentration(self) -> Concentration | None:
+        """Return how far the probabilities of the last call were spread; None where there are none."""
+        ...
+
 
 class OneForAll:
     """An exact generator: all agents of a rank, and of all ranks, have the same theta.
@@ -77,6 +82,10 @@ class OneForAll:
     def warm_up(self, Theta: Theta) -> None:
         """Run generator and pullback once."""
         self._generator.pullback(np.zeros_like(self._generator(Theta)))
+
+    def concentration(self) -> Concentration | None:
+        """Return how far the probabilities of the one circuit were spread."""
+        return self._generator.concentration()
 
 
 class AgentQPU:
@@ -167,6 +176,12 @@ class OneEach:
     def warm_up(self, Theta: Theta) -> None:
         """Run the ideal generator and its pullback once: they and the measured ones have their kernels in common."""
         self._ideal.pullback(np.zeros_like(self._ideal(Theta)))
+
+    def concentration(self) -> Concentration | None:
+        """Return how far the probabilities were spread that this rank's first agent without a failure has measured."""
+        delivered = (each for each in self._agents if each.agent not in self.failures)
+        first = next(delivered, None)
+        return first.generator.concentration() if first else None
 
     def _try(self, each: AgentQPU, step: Callable[[T], Row], given: T) -> Row | None:
         try:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrl_hpc.concentration import Concentration, concentration
 from qtrl_hpc.mapping import Mapping
 from qtrl_hpc.quantum.qpu import QPU
 from qtrl_hpc.stopwatch import Stopwatch
@@ -45,6 +46,10 @@ class Generator(Protocol):
 
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw a Theta to start from."""
+        ...
+
+    def concentration(self) -> Concentration | None:
+        """Return how far the probabilities of the last call were spread; None where no circuit is trained."""
         ...
 
 
@@ -103,7 +108,7 @@ class QuantumGenerator:
 
     def from_probabilities(self, Theta: Theta, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64, from probabilities at its angles, shape (2^n,) (METHOD steps 3 to 5)."""
-        self._Theta = Theta
+        self._Theta, self._all_probabilities = Theta, probabilities
         with self._stopwatch("mapping"):
             self._probabilities = probabilities[: self._mapping.num_rows]
             x = self._feature.forward(self._probabilities, self._qpu.ansatz.num_qubits)
@@ -137,6 +142,10 @@ class QuantumGenerator:
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw angles uniform in (−π, π), then beta as the mapping model starts from."""
         return joined(initial_phi(self._qpu.ansatz.num_angles, rng), self._mapping.initial(rng))
+
+    def concentration(self) -> Concentration:
+        """Return how far all 2^n probabilities of the last call were spread."""
+        return concentration(self._all_probabilities)
 
 
 def initial_phi(num_angles: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -184,6 +193,9 @@ class FixedFeatureGenerator:
         initial_phi(self._num_angles, rng)
         return Theta(self._mapping.initial(rng), 0)
 
+    def concentration(self) -> None:
+        """Return None: there is no circuit that training changes."""
+
 
 class ClassicalGenerator:
     """Train theta itself, the baseline: Θ has no angles and β = θ.
@@ -206,3 +218,6 @@ class ClassicalGenerator:
     def initial(self, rng: np.random.Generator) -> Theta:
         """Draw theta as the policy network starts from."""
         return Theta(self._draw(rng), 0)
+
+    def concentration(self) -> None:
+        """Return None: there is no circuit."""

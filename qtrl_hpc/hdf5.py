@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc import files
-from qtrl_hpc.errors import UserError, one_line
+from qtrl_hpc.errors import UserError, one_line, shown
 from qtrl_hpc.hdf5_headers import HeapError, check_headers
 
 Attributes = dict[str, str | int]
@@ -161,7 +161,7 @@ def check_kind(path: Path, attributes: Attributes, format: str, format_version: 
         raise UserError(f"{path}: got {kind}, expected a {format} file")
     if not isinstance(version, int) or version > format_version:
         raise UserError(
-            f"{path}: got format version {version!r}, expected at most {format_version}: "
+            f"{path}: got format version {shown(version)}, expected at most {format_version}: "
             "a newer qtrl_hpc wrote it, update yours"
         )
 

@@ -14,13 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from qtrl_hpc import files
 from qtrl_hpc.launcher import is_launched
+from qtrl_hpc.trackers.tags import Totals
 
 SECONDS_BETWEEN_LINES = 5.0
 SMOOTHING = 0.95
 
 
 class MetricsFile:
-    """``metrics.jsonl``: one object an update, each line flushed as it is written.
+    """``metrics.jsonl``, ``evaluations.jsonl``: an object of an update a line, each flushed as it is written.
 
     Args:
         path: of the file.
@@ -28,26 +29,35 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
-        kept: list[bytes] = []
+        kept: list[tuple[bytes, dict[str, Any]]] = []
         if path.exists():
-            kept = [line for line in path.read_bytes().splitlines(keepends=True) if _update_of(line) <= keep_until]
-            files.replace(path, b"".join(kept))
-        self.last = _update_of(kept[-1]) if kept else 0
+            lines = path.read_bytes().splitlines(keepends=True)
+            kept = [(line, row) for line in lines if (row := _row(line)) and row["update"] <= keep_until]
+            files.replace(path, b"".join(line for line, _ in kept))
+        rows = [row for _, row in kept]
+        self.last: int = rows[-1]["update"] if rows else 0
         """The update of the last line that was kept."""
-        self._file: TextIO = path.open("a", buffering=1)
+        self.totals = Totals.of(rows)
+        """Of the lines that were kept."""
+        self._path = path
+        self._file: TextIO | None = None
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append one update's object."""
+        """Append one update's object; the first one makes the file."""
+        if self._file is None:
+            self._file = self._path.open("a", buffering=1)
         self._file.write(json.dumps(row) + "\n")
 
     def close(self) -> None:
         """Write no more."""
-        self._file.close()
+        if self._file:
+            self._file.close()
 
     def sync(self) -> None:
         """Wait until all lines are on disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
 
 class ProgressDisplay:
@@ -89,6 +99,13 @@ class ProgressDisplay:
     @property
     def _shown(self) -> str:
         return "-" if self._reward is None else f"{self._reward:.3f}"
+
+    def say(self, line: str) -> None:
+        """Show a line of its own."""
+        if self._bar:
+            self._bar.console.print(line, highlight=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
 
     def show(self, update: int, reward_mean: float | None) -> None:
         """Take note of an update that has been done; ``reward_mean`` is None where no episode ended in it."""
@@ -145,11 +162,13 @@ def mean_reward(rows: Iterable[dict[str, Any]]) -> float | None:
     return earned / sum(episodes) if rows else None
 
 
-def _update_of(line: bytes) -> float:
+def _row(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says; None for one that a kill cut short."""
     try:
-        return int(json.loads(line)["update"])
-    except (ValueError, KeyError, TypeError):  # a line that a kill cut short
-        return float("inf")
+        row = json.loads(line)
+        return row if isinstance(row, dict) and isinstance(row.get("update"), int) else None
+    except ValueError:
+        return None
 
 
 def clock(seconds: float) -> str:

@@ -1,17 +1,23 @@
 """What rank 0 keeps of a run: metrics, checkpoints, and what it tells the person who watches."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from qtrl_hpc import files
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint, save_newest
+from qtrl_hpc.config import Config
 from qtrl_hpc.metrics import MetricsFile, ProgressDisplay, recent_reward
-from qtrl_hpc.run_directory import METRICS, RunDirectory
+from qtrl_hpc.monitoring import Sight
+from qtrl_hpc.run_directory import EVALUATIONS, METRICS, RunDirectory, config_yaml
 from qtrl_hpc.status import Status
+from qtrl_hpc.trackers import Tracking, open_trackers
 
 RECENT_UPDATES = 100
+VIDEOS = "videos"
 
 
 class RunLog(Protocol):
@@ -19,6 +25,10 @@ class RunLog(Protocol):
 
     def update(self, row: dict[str, Any]) -> None:
         """Take note of one update's metrics."""
+        ...
+
+    def seen(self, sight: Sight) -> None:
+        """Take note of what the policy was seen to do."""
         ...
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -33,21 +43,29 @@ class Recorder:
     Args:
         directory: held by this run.
         start: updates already done.
-        total: updates in all.
+        config: of the run.
+        num_ranks: that make the updates.
         status: says how the run stands, in a file.
         listeners: each is called with every update's metrics.
         quiet: show nothing.
+
+    Raises:
+        UserError: a tracker does not start.
     """
 
     directory: RunDirectory
     start: int
-    total: int
+    config: Config
+    num_ranks: int
     status: Status
     listeners: Sequence[Callable[[dict[str, Any]], None]] = ()
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        self._metrics = MetricsFile(self.directory.path / METRICS, keep_until=self.start)
+        self.total = self.config.updates
+        self._open_files(self.start)
+        trackers = open_trackers(self.config, self.directory.path, self.start, config_yaml(self.config))
+        self._tracking = Tracking(trackers, self.config, self.num_ranks, self._metrics.totals)
         self._display = None if self.quiet else ProgressDisplay(self.start, self.total)
 
     def __enter__(self) -> "Recorder":
@@ -62,28 +80,63 @@ class Recorder:
         if self._display:
             self._display.__exit__(kind, error, trace)
         self._metrics.close()
+        self._evaluations.close()
+        # What ended the run is not to be hidden by what then cannot be written either.
+        with suppress(Exception) if error else nullcontext():
+            self._tracking.close(done=error is None)
 
     def cut_back(self, update: int) -> None:
         """Forget what was noted of later updates: they are made again."""
         self._metrics.close()
-        self._metrics = MetricsFile(self.directory.path / METRICS, keep_until=update)
+        self._evaluations.close()
+        self._open_files(update)
+        self._tracking.cut_back(update, self._metrics.totals)
+
+    def _open_files(self, update: int) -> None:
+        path = self.directory.path
+        self._metrics = MetricsFile(path / METRICS, keep_until=update)
+        self._evaluations = MetricsFile(path / EVALUATIONS, keep_until=update)
+        for video in (path / VIDEOS).glob("update-*.gif"):
+            number = video.stem.removeprefix("update-")
+            if number.isdecimal() and int(number) > update:
+                video.unlink()
 
     def make_up_for(self, row: dict[str, Any]) -> None:
         """Write the metrics of an update that whoever wrote before did not live to write."""
         if self._metrics.last < row["update"]:
-            self._metrics.write(row)
+            self._write(row)
 
     def update(self, row: dict[str, Any]) -> None:
         """Write one update's metrics, show it, and tell the listeners."""
-        self._metrics.write(row)
+        self._write(row)
         if self._display:
             self._display.show(row["update"], row["reward_mean"])
         for listener in self.listeners:
             listener(dict(row))
 
+    def _write(self, row: dict[str, Any]) -> None:
+        self._metrics.write(row)
+        self._tracking.update(row)
+
+    def seen(self, sight: Sight) -> None:
+        """Write what the policy was seen to do, unless whoever wrote before has done so, and show it."""
+        row = sight.evaluation
+        if row is not None and self._evaluations.last < sight.update:
+            self._evaluations.write(row)
+            self._tracking.evaluation(row)
+            if self._display:
+                self._display.say(_in_words(row))
+        if sight.gif is not None:
+            path = self.directory.path / VIDEOS / f"update-{sight.update:06d}.gif"
+            path.parent.mkdir(exist_ok=True)
+            files.replace(path, sight.gif)
+            self._tracking.video(sight.update, path)
+
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the newest checkpoint, the metrics up to it first."""
         self._metrics.sync()
+        self._evaluations.sync()
+        self._tracking.flush()
         save_newest(checkpoint, self.directory.path)
         self.status.update = checkpoint.state.update
         self.status.write("running")
@@ -104,3 +157,13 @@ class Recorder:
                 f"  next        {following}",
             ]
         )
+
+
+def _in_words(row: dict[str, Any]) -> str:
+    """Return an evaluation as a line for people."""
+    low, high = row["reward_low"], row["reward_high"]
+    interval = "" if low is None or high is None else f" (95% interval {low:.3f} to {high:.3f})"
+    return (
+        f"evaluation after update {row['update']}: mean reward {row['reward_mean']:.3f}{interval}, "
+        f"success {row['success_rate']:.0%}, length {row['episode_length_mean']:.1f}, {row['episodes']} episode(s)"
+    )

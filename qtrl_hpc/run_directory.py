@@ -14,6 +14,7 @@ from qtrl_hpc.provenance import git_revision, versions
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.jsonl"
 LOCK = ".lock"
 
 
@@ -55,7 +56,7 @@ class RunDirectory:
         if not resume and holds_run(path):
             self.close()
             raise UserError(f"--run-dir: got {path}, in which another run has just been started")
-        for name in ("checkpoint", CONFIG, METRICS):
+        for name in ("checkpoint", CONFIG, METRICS, EVALUATIONS):
             for leftover in path.glob(f".{name}*.tmp"):  # of a run that was killed while writing
                 leftover.unlink()
 

@@ -11,7 +11,7 @@ from qtrl_hpc.environment import make_environment
 from qtrl_hpc.errors import TrainingError, UserError
 from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.recorder import Recorder
-from qtrl_hpc.updates import Moment, Run, running_episodes, save
+from qtrl_hpc.updates import Moment, Run, look, running_episodes, save
 
 RECOVERIES_FOR_NOTHING = 3
 
@@ -105,6 +105,7 @@ class Survive:
         if run.recorder:
             self._tell(run, dead, update, time.monotonic() - start)
         self.watch(world.members)
+        look(run, moment.state)  # whoever was to do so may be dead
         save(run, moment.state, running_episodes(run))
         return moment.state
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from qtrl_hpc import mlp
+from qtrl_hpc.concentration import Concentration
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.generator import Feature, Theta, initial_phi, joined
 from qtrl_hpc.quantum.ansatz import Ansatz
@@ -91,6 +92,10 @@ class TorchGenerator:
         """Draw angles uniform in (−π, π), then beta as PyTorch's ``nn.Linear`` would."""
         phi = initial_phi(self._circuit.ansatz.num_angles, rng)
         return joined(phi, mlp.initial_parameters(self._mapping.sizes, rng))
+
+    def concentration(self) -> Concentration:
+        """Return how far all 2^n probabilities of the last call were spread; two numbers leave the device."""
+        return self._circuit.concentration()
 
     def _x(self) -> torch.Tensor:
         """Return the features, shape (k,): ``Feature.forward``, in place as far as may be."""

@@ -25,12 +25,14 @@ from qtrl_hpc.factory import describe
 from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.fleet_factory import describe_measurement, make_fleet
 from qtrl_hpc.generator import Theta
+from qtrl_hpc.monitoring import make_monitor
 from qtrl_hpc.recorder import Recorder
 from qtrl_hpc.run_directory import InUseError, RunDirectory
 from qtrl_hpc.status import Status, say_failed
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch
 from qtrl_hpc.survival import Survive
+from qtrl_hpc.trackers import check_installed
 from qtrl_hpc.updates import Run, initial_state, run_updates, running_episodes, save
 from qtrl_hpc.watchdog import Watchdog, forget_signs
 
@@ -94,8 +96,7 @@ def train(
             watch_over(world.members)
             state = _begin(run, options, directory, state, running, audience)
             record = partial(_record, run, options, directory, records, audience)
-            if directory:
-                run.recorder = record(state.update)
+            run.recorder = world.agree(lambda: record(state.update) if directory else None)
             if not options.resume:
                 save(run, state, running_episodes(run))
             if tolerant:
@@ -136,9 +137,10 @@ def _record(
     if isinstance(run.recorder, Recorder):
         run.recorder.cut_back(update)
         return run.recorder
-    own, updates = directory or _take_over(options.run_dir), options.config.updates
-    status = Status(options.run_dir, updates, run.num_agents, update, run.left)
-    return records.enter_context(Recorder(own, update, updates, status, audience.listeners, audience.quiet))
+    own, config = directory or _take_over(options.run_dir), options.config
+    status = Status(options.run_dir, config.updates, run.num_agents, update, run.left)
+    recorder = Recorder(own, update, config, run.world.size, status, audience.listeners, audience.quiet)
+    return records.enter_context(recorder)
 
 
 def _end(run: Run, options: TrainOptions, state: TrainingState, audience: Audience) -> Ending:
@@ -188,7 +190,9 @@ def _prepare(
         )
 
     fleet = world.agree(lambda: fleet_of(agents.numbers))
-    run = Run(world, config, spec, fleet, agents, stop, stopwatch)
+    world.agree(lambda: check_installed(config))
+    monitor = world.agree(lambda: make_monitor(config, spec, stopwatch.at))
+    run = Run(world, config, spec, fleet, agents, stop, stopwatch, monitor=monitor)
     return run, fleet_of
 
 
@@ -286,4 +290,6 @@ def _introduce(run: Run, options: TrainOptions, directory: RunDirectory, state: 
         *describe_measurement(config, run.spec),
         f"run       {directory.path}, from update {state.update} to {config.updates}",
     ]
+    if "tensorboard" in config.trackers:
+        lines.append(f"watch     tensorboard --logdir {directory.path}")
     print("\n  ".join([f"qtrl_hpc {qtrl_hpc.__version__}", *lines]), flush=True)

@@ -19,6 +19,7 @@ from qtrl_hpc.errors import TrainingError
 from qtrl_hpc.factory import measures
 from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.generator import Generator, Theta
+from qtrl_hpc.monitoring import Monitor
 from qtrl_hpc.optimizer import OptimizerState, ascend
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.recorder import RunLog
@@ -40,6 +41,8 @@ class Run:
     stopwatch: Stopwatch
     recorder: RunLog | None = None
     """Rank 0 alone has one."""
+    monitor: Monitor | None = None
+    """Every rank has one, or none; rank 0's looks."""
     left: list[dict[str, Any]] = field(default_factory=list)
     """Who was lost, and since which update."""
     row: dict[str, Any] = field(default_factory=dict)
@@ -103,6 +106,8 @@ def run_updates(run: Run, state: TrainingState, survive: Survival | None = None)
                 goes_back = survive is not None or measures(run.config)
                 past.append(Moment(state, running_episodes(run) if goes_back else None, run.agents.numbers))
                 state, over = _update(run, past[-1])
+                if state is not past[-1].state:
+                    look(run, state)
                 if over or state.update % run.config.checkpoint_every == 0 or state.update == run.config.updates:
                     save(run, state, past[-1].running if state is past[-1].state else running_episodes(run))
             run.stopwatch.at("agreement")
@@ -170,6 +175,19 @@ def running_episodes(run: Run) -> RunningEpisodes | None:
     return None if run.config.steps_per_update is None else run.agents.running()
 
 
+def look(run: Run, state: TrainingState) -> None:
+    """Play the policy on rank 0 where it is the time to, while the others wait. Collective: all ranks."""
+    if run.monitor is None or not run.monitor.is_due(state.update):
+        return
+    if run.recorder:
+        run.stopwatch.at("the policy to look at")
+        theta, _ = run.fleet.policy(state.Theta, state.update)
+        run.recorder.seen(run.monitor.look(theta, state.update))
+    run.stopwatch.at("agreement")
+    run.world.barrier()
+    run.stopwatch.at("an update")
+
+
 def save(run: Run, state: TrainingState, running: RunningEpisodes | None) -> None:
     """Write a checkpoint on rank 0, if ranks hold the same state; ``running`` is this rank's. Collective: all ranks."""
     run.stopwatch.at("agreement")
@@ -202,7 +220,7 @@ def step(state: TrainingState, total: Total, config: Config, num_agents: int) ->
         num_agents: N, those that delivered.
     """
     if config.gradient == "spsa" and config.spsa_alpha:
-        config = replace(config, learning_rate=config.learning_rate * step_gain(config, state.update))
+        config = replace(config, learning_rate=config.learning_rate * config.spsa_gain_at(state.update))
     vector, optimizer = ascend(state.Theta.vector, total.gradient / num_agents, state.optimizer, config)
     return TrainingState(
         update=state.update + 1,
@@ -212,12 +230,6 @@ def step(state: TrainingState, total: Total, config: Config, num_agents: int) ->
             total["steps"], total["return"], total["squared_return"], config.baseline_decay
         ),
     )
-
-
-def step_gain(config: Config, update: int) -> float:
-    """Return what SPSA's gain sequence makes of the learning rate: a_k/a_0 = ((A + 1)/(A + k + 1))^alpha."""
-    gain: float = ((config.spsa_stability + 1.0) / (config.spsa_stability + update + 1.0)) ** config.spsa_alpha
-    return gain
 
 
 def _no_quorum(run: Run, state: TrainingState, total: Total, failures: dict[int, str]) -> str:
@@ -250,6 +262,7 @@ def _metrics_row(run: Run, state: TrainingState, total: Total, failures: dict[in
         **{name: int(total[name]) for name in COUNTS},
     }
     seconds = {f"seconds_{phase}": total[phase] / run.world.size for phase in PHASES[:-1]}
+    gradient = total.gradient / total["delivered"]
     return {
         "update": state.update,
         "episodes": int(total["episodes"]),
@@ -257,12 +270,31 @@ def _metrics_row(run: Run, state: TrainingState, total: Total, failures: dict[in
         "reward_mean": total.mean("reward", "episodes"),
         "episode_length_mean": total.mean("length", "episodes"),
         "entropy_mean": total.mean("entropy", "steps"),
-        "grad_norm": float(np.linalg.norm(total.gradient)) / int(total["delivered"]),
+        "grad_norm": float(np.linalg.norm(gradient)),
+        **_quantum_metrics(run.fleet, Theta(gradient, state.Theta.num_angles)),
+        "baseline": state.baseline.expected,
         **(measured if measures(run.config) else {}),
         **({"ranks": run.world.size, "left": _newly_left(run, state.update)} if run.world.tolerant else {}),
         "seconds": run.stopwatch.total,
         **seconds,
         "seconds_reduction": run.stopwatch.seconds["reduction"],
+    }
+
+
+def _quantum_metrics(fleet: Fleet, gradient: Theta) -> dict[str, float]:
+    """Return how far the update's probabilities are spread, and the norms of both parts of ∂J/∂Θ.
+
+    Where no circuit is trained there are neither; where no QPU of this rank has delivered, the norms alone.
+    """
+    if not gradient.num_angles:
+        return {}
+    spread = fleet.concentration()
+    return {
+        "grad_norm_phi": float(np.linalg.norm(gradient.phi)),
+        "grad_norm_beta": float(np.linalg.norm(gradient.beta)),
+        **(
+            {"probability_entropy": spread.entropy, "participation_ratio": spread.participation_ratio} if spread else {}
+        ),
     }
 
 

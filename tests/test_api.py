@@ -1,5 +1,6 @@
 """Training from Python: the command's bits, a process that is left as it was found, and types that check."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -57,6 +58,14 @@ def test_policy_is_the_one_that_an_exported_file_holds(tmp_path):
     obs = np.random.default_rng(0).normal(size=(50, 4))
     expected = qtrl_hpc.load_policy(tmp_path / "policy.h5").probabilities(obs)
     assert found.policy().probabilities(obs).tobytes() == expected.tobytes()
+
+
+def test_policy_may_be_of_a_network_of_the_user_s_own(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "docs/examples")
+    config = dataclasses.replace(CONFIG, policy_network="my_network:Residual", updates=2)
+    policy = qtrl_hpc.train(config, run_dir=tmp_path / "run").policy()
+    assert type(policy.layers).__module__ == "my_network"
+    assert policy.probabilities(np.zeros(4)).shape == (2,)
 
 
 def test_on_update_sees_every_row_and_false_stops_after_the_next_update(tmp_path):

@@ -79,6 +79,10 @@ FIELDS = {
     "progress_timeout": (None, [*NOT_NUMBER, 0, -1.0]),
     "on_agent_failure": ("continue", NAME),
     "adopt": (True, [None, 1, 0, "yes", "true", [True]]),
+    "trackers": ((), [None, 5, "tensorboard", ["tensorboad"], ["wandb", "wandb"], [1], [["wandb"]]]),
+    "evaluate_every": (100, [*NOT_INT, 0, -1]),
+    "evaluate_episodes": (5, COUNT),
+    "video_every": (100, [*NOT_INT, 0, -1]),
 }
 GOOD = {name: good for name, (good, _) in FIELDS.items()}
 # All of them but for one of the two that exclude each other.
@@ -154,7 +158,8 @@ def test_resume_with_another_value(name):
     ours, saved = Config(**{name: GOOD[name]}), Config()
     where_and_how_long = ("updates", "agents_per_rank", "checkpoint_every", "threads", "device")
     patience = ("qpu_retries", "qpu_pause", "qpu_timeout", "quorum", "progress_timeout", "on_agent_failure", "adopt")
-    if name in (*where_and_how_long, *patience):
+    watched = ("trackers", "evaluate_every", "evaluate_episodes", "video_every")
+    if name in (*where_and_how_long, *patience, *watched):
         assert name in RESUMABLE_FIELDS
         ours.check_resumes(saved, "run/checkpoint.h5")
     else:

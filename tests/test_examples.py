@@ -81,7 +81,7 @@ def test_trains_resumes_exports_and_evaluates(name, tmp_path, capsys):
     other = dataclasses.replace(saved.config, **{field: getattr(Config(), field)})
     with pytest.raises(UserError, match=rf"^{flag}: got .*, expected '{own}' as in checkpoint.h5, which --resume"):
         other.check_resumes(saved.config, "checkpoint.h5")
-    assert export.main([str(directory), "--output", file]) == 0
+    assert export.main([str(directory), "--output", file, "--episodes=2"]) == 0
     assert f"qtrl_hpc.evaluate {file} {' '.join(trust).replace('=', ' ')}".strip() in capsys.readouterr().out
     assert evaluate.main([file, "--episodes=3", "--json", *trust]) == 0
     assert json.loads(capsys.readouterr().out)["episodes"] == 3

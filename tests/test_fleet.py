@@ -355,6 +355,20 @@ def test_agent_whose_qpu_fails_sits_the_update_out(moody):
     assert one.failures == {}
 
 
+def test_concentration_is_of_the_first_agent_that_delivered(moody):
+    """Agents differ by their noise. Agent 0 has no theta, agent 1 no gradient: what agent 2 measured counts."""
+    noise = read_noise("[{two_qubit_rate: 0.3}, {two_qubit_rate: 0.1}, {two_qubit_rate: 0.2}]")
+    plain = fleet(agents=3, gradient="spsa", noise=noise)
+    plain(THETA, 0)
+    plain.pullback(D_THETA[:3])
+    one = fleet(agents=3, **moody({0: [0], 1: [1]}, gradient="spsa", noise=noise))
+    thetas = one(THETA, 0)
+    one.pullback([None if theta is None else row for theta, row in zip(thetas, D_THETA, strict=False)])
+    assert list(one.failures) == [0, 1]
+    assert one.concentration() == plain._agents[2].generator.concentration()
+    assert one.concentration() != plain.concentration() == plain._agents[0].generator.concentration()
+
+
 def test_a_job_that_is_repeated_changes_nothing(moody):
     plain = fleet(gradient="spsa", shots=50)
     values = moody({0: [0, 2]}, gradient="spsa", shots=50)

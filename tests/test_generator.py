@@ -1,5 +1,7 @@
 """Theta -> theta and back: the whole chain, its parameter counts, and the classical baseline."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,14 @@ from hypothesis import strategies as st
 from qiskit.quantum_info import Statevector
 
 from qtrl_hpc import mlp
+from qtrl_hpc.concentration import concentration
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import Purpose, make_environment, policy_spec, seed_sequence
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.factory import make_generator, num_qubits_for
 from qtrl_hpc.generator import ClassicalGenerator, Feature, QuantumGenerator, Theta
 from qtrl_hpc.mapping import make_mapping
+from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.quantum.adjoint import AdjointGradient
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import QPUS, StatevectorQPU, qiskit_circuit
@@ -261,3 +265,32 @@ def test_random_features_are_spread_like_a_random_circuits():
 def test_ablated_circuit_is_refused_on_torch(values):
     with pytest.raises(UserError, match=r"^--circuit: got 'frozen', expected trained"):
         generator_of(circuit="frozen", **values)
+
+
+def test_concentration_by_hand():
+    """Four states alike: log 4 and 4. (1/2, 1/4, 1/4, 0): 1.5·log 2, and 1/(1/4 + 1/16 + 1/16) = 8/3. One: 0 and 1."""
+    assert concentration(np.full(4, 0.25)) == (pytest.approx(math.log(4)), pytest.approx(4.0))
+    assert concentration(np.array([0.5, 0.25, 0.25, 0.0])) == (pytest.approx(1.5 * math.log(2)), pytest.approx(8 / 3))
+    assert concentration(np.array([0.0, 1.0])) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"qpu": "torch"}, {"qpu": "torch", "precision": "single"}, {"qpu": "aer"}])
+def test_concentration_is_of_all_probabilities_of_the_last_call(changes):
+    """59 weights on 6 qubits: five states are not used, but count here."""
+    spec = PolicySpec(
+        obs_shape=(4,),
+        hidden_sizes=(8,),
+        num_actions=2,
+        activation="relu",
+        observation_key=None,
+        observation_scale=1.0,
+    )
+    config = Config(policy_hidden_sizes=(8,), layers=2, **{"qpu": "statevector", **changes})
+    generator = make_generator(config, spec)
+    for seed in (1, 2):
+        Theta = generator.initial(np.random.default_rng(seed))
+        theta = generator(Theta)
+        generator.pullback(np.ones_like(theta))
+        exact = StatevectorQPU(Ansatz(num_qubits=6, num_layers=2)).probabilities(Theta.phi)
+        tolerance = 1e-5 if changes.get("precision") == "single" else 1e-12
+        assert generator.concentration() == pytest.approx(tuple(concentration(exact)), rel=tolerance)

@@ -34,9 +34,9 @@ def written(folder, space=SPACE, **fixed):
     return path
 
 
-def start(folder, *flags, ranks=None):
+def start(folder, *flags, ranks=None, environ=None):
     command = [sys.executable, "-m", "qtrl_hpc.sweep", f"--config={folder / 'space.yaml'}", *flags]
-    return Job(command, folder, ranks)
+    return Job(command, folder, ranks, environ or {})
 
 
 def sweep(folder, *flags, code=0, ranks=None):
@@ -158,6 +158,18 @@ def test_failed_trials_are_not_the_end_but_many_in_a_row_are(tmp_path):
     assert error.startswith(
         "error: 5 trials in a row have failed, the last one: update 2: the gradient or a reward of rank 0"
     )
+
+
+def test_a_trial_whose_process_died_of_an_error_is_failed_and_not_tried_again(tmp_path):
+    written(tmp_path, env_id="faulty:Faulty-v0")
+    job = start(tmp_path, "--trials=2", environ={"QTRL_TEST_FAULT": "raise 0 3"})
+    assert job.wait() == 1
+    assert "the pole broke" in job.err
+    sweep(tmp_path, "--trials=2")
+    assert [(row["state"], row["why"]) for row in rows(tmp_path)] == [
+        ("failed", "rank 0: RuntimeError: the pole broke"),
+        ("done", ""),
+    ]
 
 
 def test_values_that_do_not_go_together_are_a_failed_trial(tmp_path):

@@ -17,6 +17,7 @@ from qtrl_hpc import evaluate, export, training
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.cli import parse_train
 from qtrl_hpc.errors import UserError
+from qtrl_hpc.evaluation import bootstrap_interval
 from qtrl_hpc.factory import make_generator
 from qtrl_hpc.policy_file import PolicyFile
 from qtrl_hpc.run_directory import RunDirectory
@@ -42,7 +43,7 @@ def test_run_directory_holds_what_is_documented(finished):
     run_dir, _ = finished
     names = {path.name for path in run_dir.iterdir() if not path.name.startswith(".")}
     numbered = {f"checkpoint-00000000{update}.h5" for update in (10, 20, 25)}
-    assert names == {"config.yaml", "metrics.jsonl", "status.json", "checkpoint.h5", *numbered}
+    assert names == {"config.yaml", "metrics.jsonl", "status.json", "checkpoint.h5", "tensorboard", *numbered}
     assert Checkpoint.load(run_dir / "checkpoint.h5").state.update == 25
 
 
@@ -64,6 +65,7 @@ def test_metrics_have_every_column_of_every_update(finished):
     assert [row["update"] for row in rows] == list(range(1, 26))
     phases = [f"seconds_{phase}" for phase in ("circuit", "mapping", "episode", "gradient", "waiting", "reduction")]
     columns = {"update", "episodes", "steps", "reward_mean", "episode_length_mean", "entropy_mean", "grad_norm"}
+    columns |= {"grad_norm_phi", "grad_norm_beta", "probability_entropy", "participation_ratio", "baseline"}
     columns |= {"seconds", *phases}
     for row in rows:
         assert set(row) == columns
@@ -71,7 +73,10 @@ def test_metrics_have_every_column_of_every_update(finished):
         assert (row["episodes"], row["steps"]) == (1, row["episode_length_mean"])
         assert row["reward_mean"] == row["episode_length_mean"] <= 20  # CartPole gives 1 a step; cut after 20
         assert 0 < row["entropy_mean"] <= math.log(2)
-        assert row["grad_norm"] > 0
+        assert row["grad_norm"] == pytest.approx(math.hypot(row["grad_norm_phi"], row["grad_norm_beta"]))
+        assert min(row["grad_norm_phi"], row["grad_norm_beta"]) > 0
+        assert 0 < row["probability_entropy"] <= math.log(64)
+        assert math.exp(row["probability_entropy"]) >= row["participation_ratio"] * (1 - 1e-12) >= 1 - 1e-12
         assert all(row[phase] > 0 for phase in phases)
         assert sum(row[phase] for phase in phases) < row["seconds"]
     assert len({row["episode_length_mean"] for row in rows}) > 3
@@ -293,10 +298,10 @@ def test_evaluation_for_people_says_the_same_as_for_programs(run, capsys):
 def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
     """95% of intervals, within four standard deviations of 200 trials: at least 176."""
     rng = np.random.default_rng(0)
-    intervals = [evaluate.bootstrap_interval(rng.exponential(size=60), seed) for seed in range(200)]
+    intervals = [bootstrap_interval(rng.exponential(size=60), seed) for seed in range(200)]
     assert 176 <= sum(low < 1.0 < high for low, high in intervals) < 200
-    assert evaluate.bootstrap_interval(np.full(5, 0.7), 0) == (0.7, 0.7)
-    assert evaluate.bootstrap_interval(np.array([0.7]), 0) == (None, None)
+    assert bootstrap_interval(np.full(5, 0.7), 0) == (0.7, 0.7)
+    assert bootstrap_interval(np.array([0.7]), 0) == (None, None)
 
 
 # --- what is refused ---

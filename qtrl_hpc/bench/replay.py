@@ -39,6 +39,7 @@ class Recording:
     def __init__(self, generator: Generator, kept: deque[NDArray[np.float64]]) -> None:
         self._generator, self._kept = generator, kept
         self.pullback, self.initial = generator.pullback, generator.initial
+        self.concentration = generator.concentration
 
     def __call__(self, Theta: Theta) -> NDArray[np.float64]:
         """Return theta, shape (k,), float64."""

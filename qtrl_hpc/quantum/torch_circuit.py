@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qtrl_hpc.concentration import Concentration
 from qtrl_hpc.quantum.ansatz import Ansatz
 
 # Gates a window. More gates mean fewer passes over memory, but twice the arithmetic each: 3 is best on a CPU.
@@ -61,8 +62,11 @@ class TorchCircuit:
             # new[s, m, r] = Σ_c X[c, m]·U[(r, s), c], the qubit s of the next window first
             state = torch.matmul(state.view(window.shape[1], -1).T, window).view(-1)
         self._state = state
-        p = state.real.square().addcmul_(state.imag, state.imag)
-        return self._to_qiskit(p)[: self.ansatz.num_amplitudes]
+        return self._to_qiskit(squared(state))[: self.ansatz.num_amplitudes]
+
+    def concentration(self) -> Concentration:
+        """Return how far the probabilities of the last run are spread."""
+        return concentration_of(self._state)
 
     def pullback(self, cotangent: torch.Tensor) -> NDArray[np.float64]:
         """Return Σ_i g_i ∂p_i/∂φ at the last run.
@@ -116,6 +120,22 @@ class TorchCircuit:
         first = len(self._windows) * _gates_a_window(self._num_qubits) % self._num_qubits
         high, low = self._num_qubits - first, first
         return (high // 2, high - high // 2), (low // 2, low - low // 2)
+
+
+def concentration_of(state: torch.Tensor) -> Concentration:
+    """Return how far |ψ_i|² are spread, which their order does not change; two numbers leave the device.
+
+    They are computed anew from the state, which is kept, rather than kept beside it.
+    """
+    p = squared(state)
+    sums = torch.stack([torch.special.entr(p).sum(dtype=torch.float64), p.square_().sum(dtype=torch.float64)])
+    entropy, square = sums.tolist()
+    return Concentration(entropy=entropy, participation_ratio=1.0 / square)
+
+
+def squared(state: torch.Tensor) -> torch.Tensor:
+    """Return |ψ_i|², real, in the state's own order."""
+    return state.real.square().addcmul_(state.imag, state.imag)
 
 
 def windows(phi: torch.Tensor, ansatz: Ansatz) -> list[torch.Tensor]:

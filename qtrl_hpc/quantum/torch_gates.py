@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qtrl_hpc.concentration import Concentration
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.gates import UNCONTROLLED
-from qtrl_hpc.quantum.torch_circuit import TorchCircuit, u3_matrices
+from qtrl_hpc.quantum.torch_circuit import TorchCircuit, concentration_of, squared, u3_matrices
 
 
 class TorchGates:
@@ -39,7 +40,11 @@ class TorchGates:
         for (target, control), entries in zip(self._places, self._entries, strict=True):
             _apply(entries, *_halves(state, target, control))
         self._state = state
-        return state.real.square().addcmul_(state.imag, state.imag)
+        return squared(state)
+
+    def concentration(self) -> Concentration:
+        """Return how far the probabilities of the last run are spread."""
+        return concentration_of(self._state)
 
     def pullback(self, cotangent: torch.Tensor) -> NDArray[np.float64]:
         """Return Σ_i g_i ∂p_i/∂φ at the last run.

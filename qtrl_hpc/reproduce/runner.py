@@ -21,6 +21,7 @@ from qtrl_hpc.errors import TrainingError
 from qtrl_hpc.factory import make_generator
 from qtrl_hpc.fleet import OneForAll
 from qtrl_hpc.metrics import SECONDS_BETWEEN_LINES, clock, terminal
+from qtrl_hpc.monitoring import Sight
 from qtrl_hpc.reproduce.rewards import BLOCK, Rewards, Run, made_by, save_run
 from qtrl_hpc.reproduce.variants import Variant
 from qtrl_hpc.stop import StopRequest
@@ -52,6 +53,9 @@ class RewardLog:
         if row["update"] % BLOCK == 0:
             self._seconds.append(time.process_time() - self._start)
         self._say(row["update"])
+
+    def seen(self, sight: Sight) -> None:
+        """Do nothing: nobody looks at these policies before they are trained."""
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Do nothing: a run that was stopped is run again."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qtrl_hpc.cli import preset
-from qtrl_hpc.config import Config
+from qtrl_hpc.config import TRACKING_FIELDS, Config
 
 # What tells one result from another is every other value: these say how far, how often saved, and where to compute.
-_NOT_THE_IDENTITY = frozenset({"seed", "updates", "checkpoint_every", "threads", "device"})
+_NOT_THE_IDENTITY = frozenset({"seed", "updates", "checkpoint_every", "threads", "device"}) | TRACKING_FIELDS
 
 ROUNDS = 4000
 """Episodes an agent in the paper's tables, after the authors' notebook."""

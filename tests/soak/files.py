@@ -21,8 +21,9 @@ from qtrl_hpc.cli import parse_train
 from qtrl_hpc.config import Config
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.generator import Theta
-from qtrl_hpc.inference import load_policy
+from qtrl_hpc.inference import Policy, load_policy, parameter_shapes
 from qtrl_hpc.noise import noise_settings, read_noise
+from qtrl_hpc.onnx_export import encode, to_onnx
 from qtrl_hpc.optimizer import OptimizerState
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.policy_file import PolicyFile
@@ -84,8 +85,25 @@ def write_checkpoint(path):
 
 def write_policy(path):
     """Write a policy file."""
+    _policy_file().save(path)
+
+
+def write_safetensors(path):
+    """Write the same policy as safetensors."""
+    file = _policy_file()
+    path.write_bytes(file.to_safetensors(parameter_shapes(Policy(file.spec, file.theta))))
+
+
+def write_onnx(path):
+    """Write the same policy as ONNX."""
+    file = _policy_file()
+    policy = Policy(file.spec, file.theta)
+    path.write_bytes(encode(to_onnx(policy), file.texts(parameter_shapes(policy))))
+
+
+def _policy_file():
     theta = np.random.default_rng(1).normal(size=_spec().num_parameters)
-    PolicyFile(theta=theta, spec=_spec(), env_id="CartPole-v1", provenance={"update": 7}).save(path)
+    return PolicyFile(theta=theta, spec=_spec(), env_id="CartPole-v1", provenance={"update": 7})
 
 
 def _spec():
@@ -137,6 +155,8 @@ def read_noise_file(path):
 KINDS = {
     "checkpoint": (write_checkpoint, read_checkpoint),
     "policy": (write_policy, read_policy),
+    "safetensors": (write_safetensors, read_policy),
+    "onnx": (write_onnx, read_policy),
     "config": (lambda path: path.write_text(CONFIG), read_config),
     "noise": (lambda path: path.write_text(NOISE), read_noise_file),
 }
@@ -198,7 +218,14 @@ def forge(content, parts, rng):
 def draw(seed, number, whole, parts, path):
     """Write a case's file; return its kind, what was done to it, and what may be read from it (None: anything)."""
     rng = random.Random(f"{seed}/file/{number}")
-    kind = rng.choices([*KINDS], [5, 3, 1, 1])[0]
+    kind = rng.choices([*KINDS], [5, 3, 2, 2, 1, 1])[0]
+    if kind in ("safetensors", "onnx"):
+        if rng.random() < 0.5:
+            what, content = damage(whole[kind], rng)
+            path.write_bytes(content)
+            return kind, what, True
+        write = strangers.write_safetensors if kind == "safetensors" else strangers.write_onnx
+        return kind, f"made by a stranger: {write(path, whole[kind], rng)}", False
     if kind in ("checkpoint", "policy"):
         way = rng.choices(["damaged", "forged", "strange"], [5, 3, 2])[0]
         if way == "damaged":

@@ -3,12 +3,14 @@
 import io
 import json
 import random
+import struct
 from contextlib import suppress
 
 import h5py
 import numpy as np
+import onnx
 
-from qtrl_hpc import hdf5
+from qtrl_hpc import hdf5, onnx_format, safetensors_format
 
 PWNED = "pwned"
 
@@ -229,6 +231,229 @@ WRONG = {
     "strange numbers": _numbers,
     "something missing": _missing,
     "nested types": _types,
+}
+
+# --- safetensors
+
+
+def write_safetensors(path, whole, rng):
+    """Write a policy with one thing wrong, the digest right where there can be one; return what."""
+    texts, arrays = safetensors_format.decode(whole)
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    what = rng.choice([*WRONG_SAFETENSORS])
+    header, data = WRONG_SAFETENSORS[what](texts, arrays, rng) or (None, None)
+    if header is None:
+        _seal(texts, arrays)
+        with suppress(Exception):
+            header, data = _container(texts, arrays)
+    text = json.dumps(header).encode() if isinstance(header, dict) else header or b""
+    length = len(text)
+    if what == "header lengths":
+        length = rng.choice([0, 1, length - 1, length + 1, 2**21, 2**21 + 1, 2**31, 2**32, 2**63, 2**64 - 1])
+    path.write_bytes(struct.pack("<Q", length) + text + (data or b""))
+    return what
+
+
+def _container(texts, arrays):
+    header, data = {"__metadata__": texts}, b""
+    for name, array in arrays.items():
+        end = len(data) + array.nbytes
+        header[name] = {"dtype": "F64", "shape": list(array.shape), "data_offsets": [len(data), end]}
+        data += array.tobytes()
+    return header, data
+
+
+def _seal(texts, arrays):
+    """Give the digest that the contents have, if they have one."""
+    with suppress(Exception):
+        theta = np.concatenate([arrays[name].reshape(-1) for name in json.loads(texts["parameters"])])
+        named = {name: texts[name] for name in ("format", "format_version", "policy_spec", "env_id", "provenance")}
+        texts["digest"] = hdf5.content_digest(named, {"/theta": theta})
+
+
+def _plain_container(texts, arrays, rng):
+    _seal(texts, arrays)
+    return _container(texts, arrays)
+
+
+def _strange_entries(texts, arrays, rng):
+    header, data = _plain_container(texts, arrays, rng)
+    entry = header[rng.choice(sorted(arrays))]
+    key = rng.choice(["dtype", "shape", "data_offsets", "more"])
+    values = {
+        "dtype": ["F32", "BF16", "U8", "BOOL", "C64", "F4", "x", None, 3],
+        "shape": [[], [0], [-1], [2**62, 2**62], [2**40], [1] * 10_000, [8.0, 4.0], "8", [True]],
+        "data_offsets": [[0, 2**63], [8, 0], [-8, 8], [0, 8], [0, 8.0], [0], [], "08", [2**64, 2**65]],
+        "more": SCALARS,
+    }
+    entry[key] = rng.choice(values[key])
+    return header, data
+
+
+def _strange_words(texts, arrays, rng):
+    name = rng.choice(sorted(texts))
+    texts[name] = strange_value(texts[name], rng)
+
+
+def _strange_metadata(texts, arrays, rng):
+    header, data = _plain_container(texts, arrays, rng)
+    header["__metadata__"] = rng.choice([*SCALARS, {**texts, "more": rng.choice(SCALARS)}, {"format": "pt"}])
+    return header, data
+
+
+def _strange_numbers(texts, arrays, rng):
+    values = arrays[rng.choice(sorted(arrays))].reshape(-1)
+    values[rng.randrange(values.size)] = rng.choice([np.nan, np.inf, -np.inf, 1e308, 5e-324, -0.0])
+
+
+def _many_tensors(texts, arrays, rng):
+    for number in range(rng.choice([100, 20_000])):
+        arrays[f"more{number}"] = np.zeros(rng.choice([0, 1]))
+
+
+def _header_bombs(texts, arrays, rng):
+    size = rng.choice([1_000, 100_000, 600_000, 5_000_000])
+    text = rng.choice(["[" * size, '{"a":' * size, "[" + "{}," * size, '{"__metadata__":{"a":"' + "x" * size + '"}}'])
+    return text.encode(), b""
+
+
+def _other_names(texts, arrays, rng):
+    name = rng.choice(sorted(arrays))
+    arrays[rng.choice(["", "../../x", "a\nb", "\x1b[2J", "__metadata__", "x" * 60_000, name.upper()])] = arrays.pop(
+        name
+    )
+
+
+def _missing_parts(texts, arrays, rng):
+    parts = rng.choice([texts, arrays])
+    parts.pop(rng.choice(sorted(parts)))
+
+
+WRONG_SAFETENSORS = {
+    "header lengths": _plain_container,
+    "headers that are bombs": _header_bombs,
+    "strange entries": _strange_entries,
+    "strange text": _strange_words,
+    "strange metadata": _strange_metadata,
+    "strange numbers": _strange_numbers,
+    "many tensors": _many_tensors,
+    "strange names": _other_names,
+    "something missing": _missing_parts,
+}
+
+
+# --- ONNX
+
+
+def write_onnx(path, whole, rng):
+    """Write a policy with one thing wrong, the digest right where there can be one; return what."""
+    model = onnx.load_model_from_string(whole)
+    what = rng.choice([*WRONG_ONNX])
+    content = WRONG_ONNX[what](model, rng)
+    if content is None:
+        texts = {entry.key: entry.value for entry in model.metadata_props}
+        arrays = {}
+        with suppress(Exception):
+            arrays = onnx_format.decode(model.SerializeToString())[1]
+        _seal(texts, arrays)
+        del model.metadata_props[:]
+        for name, text in texts.items():
+            with suppress(Exception):  # text that is no UTF-8
+                model.metadata_props.add(key=name, value=text)
+        content = model.SerializeToString()
+    path.write_bytes(content)
+    return what
+
+
+def _initializer(model, rng):
+    return rng.choice(model.graph.initializer)
+
+
+def _onnx_dims(model, rng):
+    dims = rng.choice([[2**62], [2**31, 2**31], [-1], [0], [1] * 33, [1] * 10_000, [2**63 - 1] * 30, []])
+    _initializer(model, rng).dims[:] = dims
+
+
+def _onnx_external(model, rng):
+    tensor = _initializer(model, rng)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", rng.choice(["/etc/passwd", "whole-policy", "/dev/zero"])), ("length", "9" * 18)):
+        tensor.external_data.add(key=key, value=value)
+    if rng.random() < 0.5:
+        tensor.ClearField("raw_data")
+
+
+def _onnx_types(model, rng):
+    tensor = _initializer(model, rng)
+    tensor.data_type = rng.choice([0, 1, 7, 8, 10, 16, 99])
+    if rng.random() < 0.5:
+        tensor.double_data[:] = [0.0] * 10
+        tensor.ClearField("raw_data")
+
+
+def _onnx_graphs(model, rng):
+    """Graphs in graphs, which a reader by recursion would follow."""
+    graph = onnx.GraphProto()
+    for _ in range(rng.choice([5, 90])):
+        outer = onnx.GraphProto()
+        outer.node.add(op_type="If").attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g.CopyFrom(graph)
+        graph = outer
+    model.graph.node.add(op_type="If").attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g.CopyFrom(
+        graph
+    )
+
+
+def _onnx_many(model, rng):
+    field = rng.choice([b"\x0a\x00", b"\x2a\x00", b"\x40\x01"])  # empty nodes, empty initializers, numbers
+    inner = field * rng.choice([1_000, 200_000, 2_000_000])
+    whole = model.SerializeToString()
+    return whole + b"\x3a" + _varint(len(inner)) + inner if rng.random() < 0.5 else whole + b"\x72\x00" * len(inner)
+
+
+def _onnx_wire(model, rng):
+    more = [b"\x3b", b"\x3c", b"\x3e", b"\xff" * 11, b"\x3a" + _varint(2**63), b"\x72" + _varint(2**40), b"\x80" * 9]
+    more += [b"\x38\x01", b"\x3a\x00", b"\x00", b"\x72\x02\x0a\xff", b"\x3a\x04\x2a\x02\x0a\xff"]
+    whole = model.SerializeToString()
+    return rng.choice([whole + rng.choice(more), rng.choice(more) + whole, b"\x08\x0a" + rng.choice(more)])
+
+
+def _onnx_text(model, rng):
+    entry = rng.choice(model.metadata_props)
+    with suppress(Exception):
+        entry.value = strange_value(entry.value, rng)
+
+
+def _onnx_missing(model, rng):
+    parts = rng.choice([model.metadata_props, model.graph.initializer])
+    del parts[rng.randrange(len(parts))]
+    if rng.random() < 0.1:
+        model.ClearField("graph")
+
+
+def _onnx_twice(model, rng):
+    parts = rng.choice([model.metadata_props, model.graph.initializer])
+    parts.add().CopyFrom(rng.choice(parts))
+    return model.SerializeToString()
+
+
+def _varint(number):
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+WRONG_ONNX = {
+    "huge sizes": _onnx_dims,
+    "data in other files": _onnx_external,
+    "types": _onnx_types,
+    "graphs in graphs": _onnx_graphs,
+    "many fields": _onnx_many,
+    "other wire formats": _onnx_wire,
+    "strange text": _onnx_text,
+    "something missing": _onnx_missing,
+    "something twice": _onnx_twice,
 }
 
 SCALARS = [None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**400, -(2**63), 0.5, float("nan"), float("inf"), 1e308]
