@@ -16,6 +16,8 @@ from support import REPOSITORY
 from qtrl_hpc.cli import parse_train
 from qtrl_hpc.sweep.__main__ import parse as parse_sweep
 
+# What a page's reader has done before.
+PREMISES = {"docs/policies.md": "python -m qtrl_hpc.train --qpu statevector --updates 2 --run-dir runs/first"}
 RANKS = 2  # that mpirun starts here, whatever the page says
 
 
@@ -80,6 +82,15 @@ def training_parses(command):
     parse_train(shlex.split(command.split("qtrl_hpc.train", 1)[1]))
 
 
+def container_parses(command):
+    """The shell reads it, its recipe is there, and training reads the flags behind its name."""
+    parses(command)
+    for recipe in re.findall(r"jobs/containers/[\w.]+", command):
+        assert (REPOSITORY / recipe).is_file(), recipe
+    if "qtrl_hpc.train" in command:
+        training_parses(command)
+
+
 def script_has_the_flags(command):
     """The script starts, and its help names every flag that is used."""
     script, *words = shlex.split(command.split("python ", 1)[1])
@@ -107,6 +118,7 @@ TABLE = (
     Instead(r"^mpirun --prtemca ", "as above; tests/cluster/test_hosts.py cuts the network", training_parses),
     Instead(r"^python docs/noise_curves\.py", "it trains for hours", script_compiles),
     Instead(r"^python docs/scaling\.py", "it measures for minutes, even with --quick", script_has_the_flags),
+    Instead(r"\b(docker|apptainer) ", "neither is here; tests hold the recipes against setup.cfg", container_parses),
     Instead(r"^git clone |^cd qtrl_hpc$", "this is the clone", parses),
     # Ends when it is told to.
     Bounded(r"^tensorboard ", 12),
