@@ -29,6 +29,7 @@ OTHERS_FLAGS = {
     "pip": "--no-binary",
     "tensorboard": "--logdir",
     "mypy": "--strict",
+    "mlflow": "--backend-store-uri",
     "docker": "--build-arg --env --gpus --isolation --rm --user --variant",
     "apptainer": "--bind --fakeroot --nv",
 }
