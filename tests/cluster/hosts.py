@@ -13,6 +13,21 @@ NAMES = "qtrl{pid}h{number}"
 SWITCH = "qtrl{pid}sw"
 NETNS, ETC = Path("/var/run/netns"), Path("/etc/netns")
 
+# Tries for 10 s to reach a host, whose port 1 nobody listens on.
+REACH = """
+import socket, sys, time
+deadline = time.monotonic() + 10
+while True:
+    try:
+        socket.create_connection((sys.argv[1], 1), timeout=1)
+    except ConnectionRefusedError:
+        break
+    except OSError as error:
+        if time.monotonic() > deadline:
+            sys.exit(f"{sys.argv[1]} is not reached: {error}")
+        time.sleep(0.05)
+"""
+
 # Called as mpirun calls ssh: HOST COMMAND…
 STAND_IN = """#!/bin/sh
 host=$1
@@ -94,8 +109,11 @@ class Hosts:
                     _ip("-n", name, "neigh", "add", *neighbour, "dev", "eth1", "nud", "permanent")
 
     def mend(self, number):
-        """Plug it in again."""
+        """Plug it in again; return when it reaches the other hosts, for which the kernel may take a second."""
         _ip("-n", self._switch, "link", "set", f"p{number}", "up")
+        for i in range(len(self.names)):
+            if i != number:
+                _ip("netns", "exec", self.names[number], sys.executable, "-c", REACH, f"10.77.0.{i + 1}")
 
     def mpirun(self, ranks, *flags):
         """Return the command, to be followed by what to run, that shares ranks out over the hosts from the first."""
