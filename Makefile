@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install train test test-cluster soak lint bench
+.PHONY: help install train test test-cluster soak lint docs bench
 
 help:  ## list these
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -32,6 +32,11 @@ lint: install  ## check style, format, types and imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
+docs: install  ## build the site in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 # FLAGS="--quick" or any others of qtrl_hpc.bench
 bench: export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -41,7 +41,7 @@ def require_onnx(what: str) -> None:
 
 
 class _FromObservations(torch.nn.Module):
-    """Observations, shape (batch, *obs_shape), to logits and probabilities, both (batch, actions) in float64."""
+    """Observations, shape ``(batch, *obs_shape)``, to logits and probabilities, both (batch, actions) in float64."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _FromObservations(torch.nn.Module):
 def to_onnx(policy: Policy) -> Any:
     """Return a policy as an ``onnx.ModelProto`` whose initializers bear the names of ``parameter_shapes``.
 
-    Input ``observation``: float32, shape (batch, *obs_shape), any batch. Outputs ``logits`` and ``probabilities``:
+    Input ``observation``: float32, shape ``(batch, *obs_shape)``, any batch. Outputs ``logits`` and ``probabilities``:
     float64, shape (batch, actions).
     """
     example = torch.zeros(2, *policy.spec.obs_shape, dtype=torch.float32)
@@ -103,7 +103,7 @@ def verify(content: bytes, policy: Policy, observations: NDArray[np.float32]) ->
     Args:
         content: the model's bytes.
         policy: that it was made from.
-        observations: to run both on, shape (batch, *obs_shape), float32.
+        observations: to run both on, shape ``(batch, *obs_shape)``, float32.
 
     Returns:
         The largest difference of a probability.
@@ -130,7 +130,7 @@ def verify(content: bytes, policy: Policy, observations: NDArray[np.float32]) ->
 
 
 def random_observations(spec: PolicySpec, count: int = 256) -> NDArray[np.float32]:
-    """Return numbers such as environments give, shape (2·count, *obs_shape): normal ones, and whole ones of a byte."""
+    """Return numbers such as environments give, ``(2·count, *obs_shape)``: normal ones, and whole ones of a byte."""
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(count, *spec.obs_shape)).astype(np.float32)
     return np.concatenate([normal, rng.integers(0, 256, size=normal.shape).astype(np.float32)])

@@ -104,8 +104,8 @@ def policy_gradient(
 ) -> tuple[NDArray[np.float64], float]:
     """Return the direction in which to move theta, for ascent, by one pass forward and one back.
 
-    ∇_θ Σ_t w_t [log π(a_t|s_t)·A_t + entropy_coefficient·H(π(·|s_t)) − logit_penalty·½·Σ_a (z_a − mean z)²]:
-    Eq. 2 with the regularisers of the presets, where w_t = 1/|τ|.
+    ``∇_θ Σ_t w_t [log π(a_t|s_t)·A_t + entropy_coefficient·H(π(·|s_t)) − logit_penalty·½·Σ_a (z_a − mean z)²]``:
+    Eq. 2 with the regularisers of the presets, where ``w_t = 1/|τ|``.
 
     Args:
         batch: M steps, with A_t and w_t.

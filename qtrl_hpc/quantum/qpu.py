@@ -28,7 +28,7 @@ class QPU(Protocol):
             phi: angles in circuit order, radians, shape (P,), float64.
 
         Returns:
-            p_i = |⟨i|ψ(phi)⟩|², shape (2^n,), float64, summing to 1; index = Qiskit's, qubit 0 least significant.
+            ``p_i = |⟨i|ψ(phi)⟩|²``, shape (2^n,), float64, summing to 1; index = Qiskit's, qubit 0 least significant.
         """
         ...
 

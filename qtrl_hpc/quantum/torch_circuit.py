@@ -50,7 +50,7 @@ class TorchCircuit:
             phi: angles in circuit order, radians, shape (P,), float64.
 
         Returns:
-            p_i = |⟨i|ψ(phi)⟩|², shape (2^n,), real, on the device; index = Qiskit's, qubit 0 least significant.
+            ``p_i = |⟨i|ψ(phi)⟩|²``, shape (2^n,), real, on the device; index = Qiskit's, qubit 0 least significant.
         """
         # As long as the kept state is not needed any more, it need not lie beside the new ones.
         self._state = torch.zeros(0, dtype=self._dtype, device=self._device)
@@ -123,7 +123,7 @@ class TorchCircuit:
 
 
 def concentration_of(state: torch.Tensor) -> Concentration:
-    """Return how far |ψ_i|² are spread, which their order does not change; two numbers leave the device.
+    """Return how far ``|ψ_i|²`` are spread, which their order does not change; two numbers leave the device.
 
     They are computed anew from the state, which is kept, rather than kept beside it.
     """
@@ -134,7 +134,7 @@ def concentration_of(state: torch.Tensor) -> Concentration:
 
 
 def squared(state: torch.Tensor) -> torch.Tensor:
-    """Return |ψ_i|², real, in the state's own order."""
+    """Return ``|ψ_i|²``, real, in the state's own order."""
     return state.real.square().addcmul_(state.imag, state.imag)
 
 
