@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The main job on this machine: train 8 agents, export the policy, evaluate it. "make train" runs this.
+# The main job on this machine: train 8 agents, export the policy, evaluate and draw it, write a report. "make train" runs this.
 #
 #   bash jobs/local.sh [flags of qtrl_hpc.train]      AGENTS=8 RUN_DIR=runs/main are the defaults
 #
 # Ctrl-C ends it with a checkpoint (twice: at once). Run again, it goes on from there; when training is done, it only
-# exports and evaluates.
+# exports, evaluates and draws. Needs the extra "report".
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . jobs/common.sh
@@ -22,4 +22,5 @@ if [[ $outcome != done ]]; then
 fi
 
 python -m qtrl_hpc.export "$run_dir" --output "$run_dir/policy.h5"
-python -m qtrl_hpc.evaluate "$run_dir/policy.h5"
+python -m qtrl_hpc.evaluate "$run_dir/policy.h5" --gif "$run_dir/policy.gif"
+python -m qtrl_hpc.report "$run_dir"

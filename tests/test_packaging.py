@@ -83,7 +83,7 @@ def test_extras_are_those_that_make_install_and_the_docs_need(extras):
 
 def test_conda_environment_names_the_requirements_of_setup_cfg(setup_cfg, install_requires, extras, environment):
     expected = {"python": Requirement("python" + setup_cfg["options"]["python_requires"]).specifier, "pip": ""}
-    for requirement in install_requires + extras["mpi"]:
+    for requirement in install_requires + extras["mpi"] + extras["report"]:
         name = canonicalize_name(requirement.name)
         expected[CONDA_NAMES.get(name, name)] = requirement.specifier
         for extra in requirement.extras:
@@ -250,12 +250,13 @@ def job(tmp_path):
     return start
 
 
-def test_local_job_trains_8_agents_then_exports_and_evaluates(job):
+def test_local_job_trains_8_agents_then_exports_evaluates_and_reports(job):
     assert job(MPIRUN_SAYS="done").wait(10) == 0
     assert job.log() == [
         "mpirun -n 8 python -m qtrl_hpc.train --run-dir runs/main",
         "python -m qtrl_hpc.export runs/main --output runs/main/policy.h5",
-        "python -m qtrl_hpc.evaluate runs/main/policy.h5",
+        "python -m qtrl_hpc.evaluate runs/main/policy.h5 --gif runs/main/policy.gif",
+        "python -m qtrl_hpc.report runs/main",
     ]
 
 
@@ -284,7 +285,7 @@ def test_local_job_ends_as_training_does(job, code):
 def test_local_job_ends_as_the_status_says_whatever_the_launcher_does(job, code, state, expected):
     (job.path / "runs/main").mkdir(parents=True)
     assert job(MPIRUN_EXITS=str(code), MPIRUN_SAYS=state).wait(10) == expected
-    assert len(job.log()) == (3 if expected == 0 else 1)
+    assert len(job.log()) == (4 if expected == 0 else 1)
 
 
 @pytest.mark.parametrize("code", ["0", "1"])
