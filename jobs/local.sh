@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job on this machine: train 8 agents, export the policy, evaluate and draw it, write a report. "make train" runs this.
+# The main job on this machine: train 8 agents, export the policy, evaluate and draw it, write a report. "make train"
+# runs this.
 #
 #   bash jobs/local.sh [flags of qtrl_hpc.train]      AGENTS=8 RUN_DIR=runs/main are the defaults
 #
@@ -21,6 +22,8 @@ if [[ $outcome != done ]]; then
     exit "$code"
 fi
 
-python -m qtrl_hpc.export "$run_dir" --output "$run_dir/policy.h5"
-python -m qtrl_hpc.evaluate "$run_dir/policy.h5" --gif "$run_dir/policy.gif"
-python -m qtrl_hpc.report "$run_dir"
+own_modules "$run_dir" env_id policy_network
+python -m qtrl_hpc.export "$run_dir" --output "$run_dir/policy.h5" ${modules[@]+"${modules[@]}"}
+python -m qtrl_hpc.evaluate "$run_dir/policy.h5" --gif "$run_dir/policy.gif" ${modules[@]+"${modules[@]}"}
+own_modules "$run_dir" env_id policy_network ansatz
+python -m qtrl_hpc.report "$run_dir" ${modules[@]+"${modules[@]}"}

@@ -211,8 +211,10 @@ if [ -n "${MPIRUN_WAITS-}" ]; then
     for _ in $(seq 200); do sleep 0.05; done
 fi
 if [ -n "${MPIRUN_SAYS-}" ]; then
-    mkdir -p "${RUN_DIR:-runs/main}"
-    echo "{\\"state\\": \\"$MPIRUN_SAYS\\"}" > "${RUN_DIR:-runs/main}/status.json"
+    run_dir=${RUN_DIR:-runs/main}
+    mkdir -p "$run_dir"
+    echo "{\\"state\\": \\"$MPIRUN_SAYS\\"}" > "$run_dir/status.json"
+    echo "{env_id: ${MPIRUN_ENV-Empty}, ansatz: ${MPIRUN_ANSATZ-ring}, policy_network: mlp}" > "$run_dir/config.yaml"
 fi
 exit "${MPIRUN_EXITS-0}"
 """
@@ -257,6 +259,15 @@ def test_local_job_trains_8_agents_then_exports_evaluates_and_reports(job):
         "python -m qtrl_hpc.export runs/main --output runs/main/policy.h5",
         "python -m qtrl_hpc.evaluate runs/main/policy.h5 --gif runs/main/policy.gif",
         "python -m qtrl_hpc.report runs/main",
+    ]
+
+
+def test_local_job_lets_commands_import_what_training_has_imported(job):
+    assert job(MPIRUN_SAYS="done", MPIRUN_ENV="mine:Corridor", MPIRUN_ANSATZ="mine:ry_cz").wait(10) == 0
+    assert job.log()[1:] == [
+        "python -m qtrl_hpc.export runs/main --output runs/main/policy.h5 --env-id mine:Corridor",
+        "python -m qtrl_hpc.evaluate runs/main/policy.h5 --gif runs/main/policy.gif --env-id mine:Corridor",
+        "python -m qtrl_hpc.report runs/main --env-id mine:Corridor --ansatz mine:ry_cz",
     ]
 
 
