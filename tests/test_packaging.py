@@ -252,13 +252,13 @@ def job(tmp_path):
     return start
 
 
-def test_local_job_trains_8_agents_then_exports_evaluates_and_reports(job):
+def test_local_job_trains_8_agents_then_exports_reports_and_evaluates(job):
     assert job(MPIRUN_SAYS="done").wait(10) == 0
     assert job.log() == [
         "mpirun -n 8 python -m qtrl_hpc.train --run-dir runs/main",
         "python -m qtrl_hpc.export runs/main --output runs/main/policy.h5",
-        "python -m qtrl_hpc.evaluate runs/main/policy.h5 --gif runs/main/policy.gif",
         "python -m qtrl_hpc.report runs/main",
+        "python -m qtrl_hpc.evaluate runs/main/policy.h5 --gif runs/main/policy.gif",
     ]
 
 
@@ -266,8 +266,8 @@ def test_local_job_lets_commands_import_what_training_has_imported(job):
     assert job(MPIRUN_SAYS="done", MPIRUN_ENV="mine:Corridor", MPIRUN_ANSATZ="mine:ry_cz").wait(10) == 0
     assert job.log()[1:] == [
         "python -m qtrl_hpc.export runs/main --output runs/main/policy.h5 --env-id mine:Corridor",
-        "python -m qtrl_hpc.evaluate runs/main/policy.h5 --gif runs/main/policy.gif --env-id mine:Corridor",
         "python -m qtrl_hpc.report runs/main --env-id mine:Corridor --ansatz mine:ry_cz",
+        "python -m qtrl_hpc.evaluate runs/main/policy.h5 --gif runs/main/policy.gif --env-id mine:Corridor",
     ]
 
 
