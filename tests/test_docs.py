@@ -242,3 +242,19 @@ def test_the_reference_has_every_module_once():
         path.parent.name for path in package.glob("*/__init__.py")
     }
     assert sorted(written) == sorted(present - {"__init__", "presets"})
+
+
+def test_the_house_has_a_room_for_every_module():
+    rooms = (REPOSITORY / "docs/architecture.md").read_text().split("\n## ")[0]
+    cells = [line.split("|")[1] for line in rooms.splitlines() if line.startswith("| `")]
+    named = {word.split("/")[-1] for cell in cells for word in re.findall(r"`([a-z0-9_/]+?)/?`", cell)}
+    package = REPOSITORY / "qtrl_hpc"
+    modules = {path.stem for path in (*package.glob("*.py"), *package.glob("quantum/*.py"))}
+    modules |= {path.parent.name for path in package.glob("*/__init__.py")}
+    assert named == modules - {"__init__", "presets"}
+
+
+def test_words_are_in_order():
+    page = (REPOSITORY / "docs/glossary.md").read_text().split("```")[1]
+    words = [line for line in page.splitlines()[1:] if line and not line.startswith(" ")]
+    assert words == sorted(words, key=str.lower)
