@@ -1,6 +1,7 @@
 """Training from Python: the command's bits, a process that is left as it was found, and types that check."""
 
 import dataclasses
+import json
 import os
 import re
 import signal
@@ -114,6 +115,8 @@ def test_second_interrupt_interrupts_at_once_and_leaves_nothing_held(tmp_path):
         qtrl_hpc.train(CONFIG, run_dir=tmp_path / "run", on_update=twice)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert threading.active_count() == threads
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    assert (status["state"], status["why"]) == ("stopped", "interrupted")
     assert qtrl_hpc.train(CONFIG, run_dir=tmp_path / "run", resume=True).done
 
 
@@ -133,6 +136,7 @@ def test_one_process_runs_again_and_again_also_after_a_failure(tmp_path):
     threads, handles = threading.active_count(), len(os.listdir("/proc/self/fd"))
     with pytest.raises(ZeroDivisionError):
         qtrl_hpc.train(CONFIG, run_dir=tmp_path / "broken", on_update=breaks)
+    assert json.loads((tmp_path / "broken/status.json").read_text())["state"] == "failed"
     with pytest.raises(qtrl_hpc.UserError, match=r"--run-dir: got .*/broken, which holds a run"):
         qtrl_hpc.train(CONFIG, run_dir=tmp_path / "broken")
     other = qtrl_hpc.train(qtrl_hpc.read_config(tmp_path / "broken/config.yaml", seed=4), run_dir=tmp_path / "other")
@@ -240,7 +244,7 @@ def test_a_user_s_script_is_type_checked_strictly(tmp_path):
 
 def test_the_blocks_of_docs_api_run_one_after_another(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", (REPOSITORY / "docs/api.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     assert "TrainingResult(MiniGrid-Empty-5x5-v0, 300 of 300 updates, done" in python("\n".join(blocks), tmp_path)
 
 

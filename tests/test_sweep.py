@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -158,6 +159,39 @@ def test_failed_trials_are_not_the_end_but_many_in_a_row_are(tmp_path):
     assert error.startswith(
         "error: 5 trials in a row have failed, the last one: update 2: the gradient or a reward of rank 0"
     )
+
+
+def test_where_all_trials_have_failed_the_command_fails(tmp_path):
+    written(tmp_path, {"learning_rate": {"choices": [1.0e307, 1.0e308]}})
+    job = sweep(tmp_path, "--trials=2", "--optimizer=sgd", code=1)
+    [error] = job.errors
+    assert error.startswith("error: all 2 trials have failed, the last one: update 2: the gradient or a reward of rank")
+    assert "2 trials: 2 failed" in job.out
+
+
+@pytest.mark.parametrize("flag", ["--num-actions=9", "--env-id=Bogus-v0", "--ansatz=nowhere_here:x"])
+def test_fixed_values_that_no_trial_could_have_are_refused_before_the_first(tmp_path, flag):
+    written(tmp_path)
+    job = sweep(tmp_path, "--trials=3", flag, code=2)
+    name, value = flag.split("=")
+    assert job.out == ""
+    assert job.err.startswith(f"error: {name}: got ")
+    assert value in job.err
+    assert job.err.count("\n") == 1
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_trial_that_was_cut_off_by_a_second_ctrl_c_goes_on(tmp_path):
+    written(tmp_path, env_id="faulty:Faulty-v0")
+    job = start(tmp_path, "--trials=2", environ={"QTRL_TEST_FAULT": "sleep 0 3"})
+    job.wait_until(lambda: updates_done(trial(tmp_path, 0)) >= 2, "update 2 of the first trial")
+    job.send(signal.SIGINT, rank=0)
+    job.wait_until(lambda: (job.send(signal.SIGINT, rank=0), time.sleep(0.2), not job.running)[2], "its end")
+    assert job.wait() not in (0, 75)
+    status = json.loads((trial(tmp_path, 0) / "status.json").read_text())
+    assert (status["state"], status["why"]) == ("stopped", "interrupted")
+    sweep(tmp_path, "--trials=2")
+    assert [row["state"] for row in rows(tmp_path)] == ["done", "done"]
 
 
 def test_a_trial_whose_process_died_of_an_error_is_failed_and_not_tried_again(tmp_path):
