@@ -232,9 +232,18 @@ train("tuned")
 """
 
 
-def test_a_user_s_script_is_type_checked_strictly(tmp_path):
+def test_a_user_s_script_is_type_checked_strictly(tmp_path, pytestconfig):
+    """mypy keeps what it knows of torch and NumPy from one call of the tests to the next."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "script.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--cache-dir",
+        str(pytestconfig.cache.mkdir("mypy")),
+        "script.py",
+    ]
     environ = {**os.environ, "MYPYPATH": str(Path(qtrl_hpc.__file__).parents[1])}
     found = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=200, check=False)
     own = [line for line in found.stdout.splitlines() if line.startswith("script.py")]
