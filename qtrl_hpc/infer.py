@@ -1,9 +1,7 @@
 """Let a policy act: ``python -m qtrl_hpc.infer policy.h5 --episodes 5``. Needs no MPI and nothing quantum."""
 
 import argparse
-import io
 import json
-import math
 import os
 import sys
 from pathlib import Path
@@ -13,7 +11,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc import files
+from qtrl_hpc import files, npy_format
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.environment import check_fits, make_environment
 from qtrl_hpc.errors import EXIT_DONE, UserError, one_line
@@ -23,7 +21,6 @@ from qtrl_hpc.play import play_episode
 from qtrl_hpc.policy_file import PolicyFile
 
 _ROWS = 8192  # of a batch, at once
-_LONGEST_HEADER = 10_000  # of a .npy file
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,6 +38,8 @@ def infer(argv: list[str]) -> int:
     if (options.observations is None) != (options.output is None):
         given, missing = ("--observations", "--output") if options.output is None else ("--output", "--observations")
         raise UserError(f"{given}: got no {missing} beside it, expected both: a file to read and one to write")
+    if options.observations is not None and (unused := _of_episodes(options)):
+        raise UserError(f"{unused}: got it beside --observations, expected one of them: no episode is played")
     file = PolicyFile.load(options.policy)
     policy = Policy(file.spec, file.theta, options.policy_network).to(checked_device(options.device))
     if options.observations is not None:
@@ -48,6 +47,12 @@ def infer(argv: list[str]) -> int:
     else:
         play(policy, file, options)
     return EXIT_DONE
+
+
+def _of_episodes(options: argparse.Namespace) -> str | None:
+    """Return the first flag that was given and says how episodes are played."""
+    flags = {"--env-id": options.env_id, "--episodes": options.episodes, "--render": options.render or None}
+    return next((flag for flag, value in flags.items() if value is not None), None)
 
 
 def play(policy: Policy, file: PolicyFile, options: argparse.Namespace) -> None:
@@ -60,7 +65,7 @@ def play(policy: Policy, file: PolicyFile, options: argparse.Namespace) -> None:
     if options.render and "human" not in (env.metadata.get("render_modes") or ()):
         raise UserError(f"--render: got {env_id}, which has no window, expected an environment that draws")
     act, played = acting(policy, greedy=options.greedy), []
-    for episode in range(options.episodes):
+    for episode in range(options.episodes or 1):
         try:
             found = play_episode(act, env, options.seed, episode, most_steps=policy.spec.max_episode_steps)
         except gymnasium.error.DependencyNotInstalled as error:
@@ -92,10 +97,8 @@ def act_on_file(policy: Policy, options: argparse.Namespace) -> None:
     except ValueError as error:
         raise UserError(f"--observations: {options.observations}: {one_line(error)}") from error
     actions = np.concatenate([np.asarray(part, np.int64).reshape(-1) for part in chosen])
-    content = io.BytesIO()
-    np.lib.format.write_array(content, actions, version=(1, 0))
     try:
-        files.replace(options.output, content.getvalue())
+        files.replace(options.output, npy_format.encode(actions))
     except OSError as error:
         raise UserError(f"--output: got {options.output}, which cannot be written ({error.strerror})") from error
     counts = np.bincount(actions, minlength=policy.spec.num_actions).tolist()
@@ -107,12 +110,10 @@ def act_on_file(policy: Policy, options: argparse.Namespace) -> None:
 def _read_array(path: Path) -> NDArray[Any]:
     """Read a batch of observations; nothing of it is unpickled, nor allocated beyond what the file has."""
     try:
-        content = path.read_bytes()
+        array = npy_format.decode(path.read_bytes())
     except OSError as error:
         raise UserError(f"--observations: got {path}, which cannot be read ({error.strerror})") from error
-    try:
-        array = _parse_array(content)
-    except (ValueError, OverflowError, TypeError, RecursionError) as error:
+    except ValueError as error:
         reason = one_line(error)[:200]
         raise UserError(f"--observations: got {path}, expected a .npy file of numbers ({reason})") from error
     if array.ndim == 0 or array.size == 0:
@@ -122,27 +123,12 @@ def _read_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _parse_array(content: bytes) -> NDArray[Any]:
-    stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(stream, max_header_size=_LONGEST_HEADER)
-    if dtype.kind not in "biuf":
-        raise ValueError(f"its elements are {dtype}")
-    start = stream.tell()
-    if math.prod(shape) * dtype.itemsize != len(content) - start:
-        raise ValueError(f"shape {shape} of {dtype} is not what it has")
-    return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")
-
-
 def _check_replaceable(output: Path) -> None:
     """Refuse to overwrite anything but actions."""
     try:
         if not output.exists():
             return
-        actions = _parse_array(output.read_bytes())
+        actions = npy_format.decode(output.read_bytes())
         if actions.ndim != 1 or actions.dtype != np.int64:
             raise ValueError("no actions")
     except (OSError, ValueError) as error:
@@ -161,7 +147,7 @@ def _parser() -> OneLineParser:
     parser = OneLineParser(prog="qtrl_hpc.infer", description=__doc__, allow_abbrev=False)
     parser.add_argument("policy", type=Path, help="policy file (.h5, .safetensors or .onnx)")
     parser.add_argument("--env-id", help="the environment, where it is not the one that the policy was trained in")
-    parser.add_argument("--episodes", type=whole_number(1), default=1, help="episodes to play (default: 1)")
+    parser.add_argument("--episodes", type=whole_number(1), help="episodes to play (default: 1)")
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of every random stream (default: 0)")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--greedy", action="store_true", help="take the most probable action")

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def card(policy: PolicyFile, outputs: Sequence[Path], *, licence: str | None, no
     spec = policy.spec
     texts = policy.texts({})
     body = _TEMPLATE.format(
-        title=f"{outputs[0].stem}: a policy for {_plain(policy.env_id)}",
+        title=f"{_plain(outputs[0].stem)}: a policy for {_plain(policy.env_id)}",
         env=_code(policy.env_id),
         network=_network(spec),
         weights=spec.num_parameters,
@@ -168,14 +169,16 @@ def _generated(provenance: Mapping[str, Any], weights: int) -> str:
 def _training(provenance: Mapping[str, Any]) -> str:
     agents, config = provenance["num_agents"], provenance["config"]
     name, differing = _nearest_preset(config)
+    paper = f"Chen et al., [{PAPER}](https://arxiv.org/abs/{PAPER.split()[1]})"
+    averaged = f"REINFORCE with the gradient averaged over {agents} agents"
+    if config["policy"] == "classical":
+        how = [f"{averaged}, as in Dist-QTRL ({paper}) but without circuits.", ""]
+    else:
+        how = [f"{averaged}, each with a QPU of its own: Dist-QTRL, {paper}.", ""]
+        how.append(f"- Weights from {_code(provenance['theta_source'])} probabilities.")
     lines = [
-        f"REINFORCE with the gradient averaged over {agents} agents, each with a QPU of its own: Dist-QTRL, Chen et "
-        f"al., [{PAPER}](https://arxiv.org/abs/{PAPER.split()[1]}).",
-        "",
+        *how,
         f"- {provenance['update']} updates, {agents} agents, seed {config['seed']}.",
-        f"- Weights from {_code(provenance['theta_source'])} probabilities."
-        if config["policy"] != "classical"
-        else "- No circuit.",
         f"- Configuration: preset `{name}`" + (", except" if differing else "."),
         *(f"  - {_code(f'{key}: {value}')}" for key, value in differing.items()),
     ]
@@ -228,9 +231,9 @@ def _how_to_run(policy: PolicyFile, outputs: Sequence[Path]) -> str:
     flags, named = f" --env-id {policy.env_id}" if ":" in policy.env_id else "", ""
     if network != MLP:
         flags, named = f"{flags} --policy-network {network}", f', network="{network}"'
-    load = f'policy = load_policy("{first}"{named})'
+    load = f"policy = load_policy({json.dumps(first)}{named})"
     ways = [
-        ("Played in its environment", "sh", f"python -m qtrl_hpc.infer {first}{flags} --episodes 5"),
+        ("Played in its environment", "sh", f"python -m qtrl_hpc.infer {shlex.quote(first)}{flags} --episodes 5"),
         (
             "In a program of your own",
             "python",
@@ -239,12 +242,16 @@ def _how_to_run(policy: PolicyFile, outputs: Sequence[Path]) -> str:
     ]
     if ".onnx" in names:
         ways.append(
-            ("With ONNX Runtime, without qtrl_hpc", "python", _ONNX.format(name=names[".onnx"], obs=_obs(policy)))
+            (
+                "With ONNX Runtime, without qtrl_hpc",
+                "python",
+                _ONNX.format(name=json.dumps(names[".onnx"]), obs=_obs(policy)),
+            )
         )
     elif ".safetensors" in names and network == MLP:
         ways.append(("With torch, without qtrl_hpc", "python", _torch(policy, names[".safetensors"])))
     elif ".h5" in names:
-        ways.append(("With h5py, without qtrl_hpc: theta", "python", _H5PY.format(name=names[".h5"])))
+        ways.append(("With h5py, without qtrl_hpc: theta", "python", _H5PY.format(name=json.dumps(names[".h5"]))))
     return "\n\n".join(f"{title}:\n\n```{language}\n{text}\n```" for title, language, text in ways)
 
 
@@ -252,14 +259,14 @@ _ONNX = """\
 import numpy as np
 import onnxruntime
 
-session = onnxruntime.InferenceSession("{name}")
+session = onnxruntime.InferenceSession({name})
 observations = np.asarray({obs}, np.float32)[None]  # one more axis in front: a batch
 logits, probabilities = session.run(["logits", "probabilities"], {{"observation": observations}})"""
 
 _H5PY = """\
 import h5py
 
-with h5py.File("{name}") as file:
+with h5py.File({name}) as file:
     theta, how_to_read_it = file["/theta"][()], file.attrs["policy_spec"].decode()"""
 
 
@@ -276,14 +283,14 @@ def _torch(policy: PolicyFile, name: str) -> str:
     return (
         "import torch\nfrom safetensors.torch import load_file\n\n"
         f"policy = torch.nn.Sequential({f', torch.nn.{act}(), '.join(linear)}).double()\n"
-        f'policy.load_state_dict(load_file("{name}"))\n'
+        f"policy.load_state_dict(load_file({json.dumps(name)}))\n"
         f"probabilities = torch.softmax(policy(torch.as_tensor({_obs(policy)}).double().flatten(){scaled}), dim=-1)"
     )
 
 
 def _file_row(path: Path) -> str:
     content = path.read_bytes()
-    return f"| {path.name} | {_KINDS[path.suffix]} | {len(content)} | `{hashlib.sha256(content).hexdigest()}` |"
+    return f"| {_code(path.name)} | {_KINDS[path.suffix]} | {len(content)} | `{hashlib.sha256(content).hexdigest()}` |"
 
 
 def _is_ours(path: Path) -> bool:

@@ -57,15 +57,20 @@ class Status:
         files.replace(self.folder / STATUS, (json.dumps(values, indent=1) + "\n").encode())
 
 
-def say_failed(folder: Path, why: str) -> None:
+def say_failed(folder: Path, why: str, state: State = "failed") -> None:
     """Note in a run's ``status.json`` that it failed, on whichever rank that is; the rest stays as it was.
 
     A run fails of one thing, and a full disk must not hide it: what cannot be written is let go.
+
+    Args:
+        folder: of the run.
+        why: in one line.
+        state: stopped, where a person has cut it off.
     """
     try:
         path = folder / STATUS
         values = json.loads(path.read_text()) if path.exists() else {}
-        values.update(state="failed", why=why, changed=_now())
+        values.update(state=state, why=why, changed=_now())
         files.replace(path, (json.dumps(values, indent=1) + "\n").encode())
     except (OSError, ValueError):
         return

@@ -22,7 +22,7 @@ class TorchPolicy:
 
     def __init__(self, spec: PolicySpec, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._module = policy_network.build(spec)
+        self._spec, self._module = spec, policy_network.build(spec)
         shapes = {name: each.shape for name, each in self._module.named_parameters()}
         self._shapes, self._sizes = shapes, [shape.numel() for shape in shapes.values()]
 
@@ -32,7 +32,7 @@ class TorchPolicy:
 
         @torch.inference_mode()
         def act(obs: NDArray[np.float64], uniform: float) -> int:
-            logits = functional_call(self._module, parameters, (torch.from_numpy(obs)[None],))
+            logits = self._logits(parameters, obs[None])
             return sample_action(logits[0].tolist(), uniform)
 
         return act
@@ -42,12 +42,20 @@ class TorchPolicy:
     ) -> tuple[NDArray[np.float64], float]:
         """Return ∂J/∂θ, shape (k,), float64, and the sum of entropies (see ``reinforce.policy_gradient``)."""
         parameters = {name: each.requires_grad_() for name, each in self._split(theta).items()}
-        logits = functional_call(self._module, parameters, (torch.from_numpy(batch.obs),))
+        logits = self._logits(parameters, batch.obs)
         d_logits, entropy = logits_cotangent(logits.detach().numpy(), batch, config, update)
         parts = torch.autograd.grad(
             logits, list(parameters.values()), torch.from_numpy(d_logits), allow_unused=True, materialize_grads=True
         )
         return torch.cat([part.reshape(-1) for part in parts]).numpy(), entropy
+
+    def _logits(self, parameters: dict[str, torch.Tensor], obs: NDArray[np.float64]) -> torch.Tensor:
+        """Return the module's logits, shape (batch, actions); of more, an action that there is not could be drawn."""
+        logits: torch.Tensor = functional_call(self._module, parameters, (torch.from_numpy(obs),))
+        expected = (len(obs), self._spec.num_actions)
+        if logits.shape != expected:
+            raise ValueError(f"{self._spec.network} returned logits of shape {tuple(logits.shape)}, not {expected}")
+        return logits
 
     def _split(self, theta: NDArray[np.float64]) -> dict[str, torch.Tensor]:
         """Return the parameters by name, copies; parameters() and named_parameters() have one order."""

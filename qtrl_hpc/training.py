@@ -108,6 +108,21 @@ def train(
             return _end(run, options, state, audience)
 
 
+def check(world: World, config: Config, stop: StopRequest) -> None:
+    """Refuse what a training would refuse before it touches its run directory. Collective: all ranks.
+
+    Args:
+        world: of the run.
+        config: the same on every rank.
+        stop: whether this rank was asked to stop.
+
+    Raises:
+        AgreedError: the environment, the circuit, a QPU or a module of the user's own is not there or does not fit.
+    """
+    with ExitStack() as held:
+        _prepare(world, config, stop, Stopwatch(), held)
+
+
 def _begin(
     run: Run,
     options: TrainOptions,
@@ -218,6 +233,9 @@ def _noting_failure(run_dir: Path, world: World) -> Iterator[None]:
     except TrainingError as error:
         if world.rank == 0:
             say_failed(run_dir, one_line(error))
+        raise
+    except KeyboardInterrupt:
+        say_failed(run_dir, "interrupted", "stopped")
         raise
     except BaseException as error:
         say_failed(run_dir, f"rank {world.number}: {type(error).__name__}: {one_line(error)}")

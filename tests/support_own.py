@@ -183,6 +183,57 @@ class InFloat32(torch.nn.Module):
         return self.linear(observations).float()
 
 
+class Grows(torch.nn.Module):
+    """One action more from the fifth call on."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.linear, self.calls = torch.nn.Linear(spec.obs_size, spec.num_actions), 0
+
+    def forward(self, observations):
+        self.calls += 1
+        logits = self.linear(observations)
+        return logits if self.calls < 5 else torch.cat([logits, logits[:, :1]], dim=1)
+
+
+class Folded(torch.nn.Module):
+    """Weights of which a graph can be made without: folded into a layer, had under two names, computed beforehand."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.first = torch.nn.Linear(spec.obs_size, spec.obs_size)
+        self.norm = torch.nn.BatchNorm1d(spec.obs_size)
+        self.again = torch.nn.Linear(spec.obs_size, spec.obs_size)
+        self.again.weight = self.first.weight
+        self.rows = torch.nn.Parameter(torch.randn(spec.num_actions, spec.obs_size))
+
+    def forward(self, observations):
+        values = torch.tanh(self.again(torch.tanh(self.norm(self.first(observations)))))
+        return values @ (self.rows / self.rows.norm(dim=1, keepdim=True)).T
+
+
+class Branches(torch.nn.Module):
+    """Another layer for some observations, which no graph can say."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.linear = torch.nn.Linear(spec.obs_size, spec.num_actions)
+
+    def forward(self, observations):
+        return self.linear(observations) if observations.sum() > 0 else self.linear(-observations)
+
+
+class Convolution(torch.nn.Module):
+    """ONNX Runtime has none in float64."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.first, self.last = torch.nn.Conv1d(1, 2, 3), torch.nn.Linear(2 * (spec.obs_size - 2), spec.num_actions)
+
+    def forward(self, observations):
+        return self.last(self.first(observations[:, None]).flatten(1))
+
+
 class Room(gymnasium.Env):
     """Two actions; an episode of three steps that earns what it is told."""
 

@@ -1,6 +1,7 @@
 """Training from Python: the command's bits, a process that is left as it was found, and types that check."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -113,6 +114,8 @@ def test_second_interrupt_interrupts_at_once_and_leaves_nothing_held(tmp_path):
         qtrl_hpc.train(CONFIG, run_dir=tmp_path / "run", on_update=twice)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert threading.active_count() == threads
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    assert (status["state"], status["why"]) == ("stopped", "interrupted")
     assert qtrl_hpc.train(CONFIG, run_dir=tmp_path / "run", resume=True).done
 
 
@@ -132,6 +135,7 @@ def test_one_process_runs_again_and_again_also_after_a_failure(tmp_path):
     threads, handles = threading.active_count(), len(os.listdir("/proc/self/fd"))
     with pytest.raises(ZeroDivisionError):
         qtrl_hpc.train(CONFIG, run_dir=tmp_path / "broken", on_update=breaks)
+    assert json.loads((tmp_path / "broken/status.json").read_text())["state"] == "failed"
     with pytest.raises(qtrl_hpc.UserError, match=r"--run-dir: got .*/broken, which holds a run"):
         qtrl_hpc.train(CONFIG, run_dir=tmp_path / "broken")
     other = qtrl_hpc.train(qtrl_hpc.read_config(tmp_path / "broken/config.yaml", seed=4), run_dir=tmp_path / "other")
@@ -227,9 +231,18 @@ train("tuned")
 """
 
 
-def test_a_user_s_script_is_type_checked_strictly(tmp_path):
+def test_a_user_s_script_is_type_checked_strictly(tmp_path, pytestconfig):
+    """mypy keeps what it knows of torch and NumPy from one call of the tests to the next."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "script.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--cache-dir",
+        str(pytestconfig.cache.mkdir("mypy")),
+        "script.py",
+    ]
     environ = {**os.environ, "MYPYPATH": str(Path(qtrl_hpc.__file__).parents[1])}
     found = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=200, check=False)
     own = [line for line in found.stdout.splitlines() if line.startswith("script.py")]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import struct
 import subprocess
 import sys
@@ -173,6 +174,15 @@ def test_card_that_somebody_changed_is_kept(run_dir, tmp_path, capsys):
         assert export.main(arguments) == 0
         assert (tmp_path / "p.md").read_text() == text
         assert f"warning: {tmp_path / 'p.md'} is not as an export wrote it" in capsys.readouterr().err
+
+
+def test_card_of_a_file_with_a_strange_name_can_be_copied_from(run_dir, tmp_path):
+    path = tmp_path / "my 'best\" one.h5"
+    assert export.main([str(run_dir), f"--output={path}", "--episodes=0"]) == 0
+    text = path.with_suffix(".md").read_text()
+    [command] = [line for line in text.splitlines() if line.startswith("python -m qtrl_hpc.infer")]
+    assert shlex.split(command)[3] == path.name
+    assert f"load_policy({json.dumps(path.name)})" in text
 
 
 def test_card_without_an_evaluation_says_so(run_dir, tmp_path):
@@ -372,6 +382,44 @@ def test_infer_acts_on_a_file_of_observations(exported, tmp_path, monkeypatch, c
     assert "no file of actions" in capsys.readouterr().err
     assert infer.main([path, "--observations=o.npy"]) == 2
     assert not Path("b.npy").exists()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), ",
+        b"x\n  y\n z",
+        b"(" * 9000,
+        b"'''",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4611686018427387904000), }",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1, -12), }",
+        b"{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (12,), }",
+        b"{'descr': '<f8', 'fortran_order': False, b'shape': (3, 4), }",
+    ],
+    ids=["open", "indented", "deep", "quoted", "huge", "negative", "fields", "bytes"],
+)
+def test_npy_header_that_is_damaged_is_refused_in_one_line(exported, tmp_path, header, capsys):
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(96)
+    (tmp_path / "o.npy").write_bytes(content)
+    np.save(tmp_path / "whole.npy", np.zeros((3, 4)))
+    path = str(exported / "policy.h5")
+    for flags in (["o.npy", "a.npy"], ["whole.npy", "o.npy"]):
+        names = [tmp_path / name for name in flags]
+        assert infer.main([path, f"--observations={names[0]}", f"--output={names[1]}"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: --o")
+        assert error.count("\n") == 1
+    assert (tmp_path / "o.npy").read_bytes() == content
+    assert not (tmp_path / "a.npy").exists()
+
+
+@pytest.mark.parametrize("flag", ["--episodes=1", "--env-id=CartPole-v1", "--render"])
+def test_infer_refuses_what_would_have_no_effect_on_a_file_of_observations(exported, tmp_path, flag, capsys):
+    np.save(tmp_path / "o.npy", np.zeros((3, 4)))
+    flags = [f"--observations={tmp_path / 'o.npy'}", f"--output={tmp_path / 'a.npy'}", flag]
+    assert infer.main([str(exported / "policy.h5"), *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {flag.split('=')[0]}: got it beside --observations")
+    assert not (tmp_path / "a.npy").exists()
 
 
 def test_infer_imports_no_module_that_a_file_names(tmp_path, capsys):

@@ -84,6 +84,17 @@ def test_gradient_against_differences_with_a_buffer_and_an_unused_parameter(nume
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-9)
 
 
+def test_logits_of_another_shape_in_the_middle_of_training_are_no_action_and_no_gradient():
+    spec = spec_of("Grows")
+    network, theta, obs = make_network(spec, 1), RNG.normal(size=10), RNG.normal(size=(3, 4))
+    actor = network.actor(theta)
+    assert {actor(obs[0], 0.999), actor(obs[0], 0.0)} <= {0, 1}  # the third and fourth call: it was tried twice
+    with pytest.raises(ValueError, match=r"support_own:Grows returned logits of shape \(1, 3\), not \(1, 2\)"):
+        actor(obs[0], 0.999)
+    with pytest.raises(ValueError, match=r"of shape \(3, 3\), not \(3, 2\)"):
+        network.gradient(Batch(obs, np.zeros(3, int), np.ones(3), np.ones(3)), theta, CONFIG, 0)
+
+
 def test_building_a_network_leaves_torchs_random_numbers_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
-from support import REPOSITORY, Job, contents, metrics, result, train, updates_done
+from support import REPOSITORY, Job, contents, metrics, result, updates_done
 
+from qtrl_hpc import api
 from qtrl_hpc.cli import parse_train
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.sweep.__main__ import parse
@@ -88,7 +90,9 @@ def test_best_yaml_trains_the_best_trial_again(finished, tmp_path):
     folder, job = finished
     best = max((row for row in rows(folder) if row["state"] == "done"), key=lambda row: float(row["value"]))
     assert f"best {float(best['value']):.4f}, trial {best['trial']}" in job.out
-    train(tmp_path / "run", f"--config={folder}/sweeps/space/best.yaml", "--preset=paper")
+    api.train(
+        parse_train([f"--config={folder}/sweeps/space/best.yaml", "--preset=paper"]).config, run_dir=tmp_path / "run"
+    )
     assert result(tmp_path / "run") == result(trial(folder, int(best["trial"])))
 
 
@@ -120,7 +124,8 @@ def test_workers_share_one_study_and_no_trial_is_lost_or_made_twice(tmp_path):
 def test_a_trial_goes_on_where_it_was_when_the_command_comes_again(tmp_path, number):
     written(tmp_path, updates=300, checkpoint_every=20)
     job = start(tmp_path, "--trials=2")
-    job.wait_until(lambda: updates_done(trial(tmp_path, 0)) >= 30, "update 30 of the first trial")
+    # Not at a multiple of 15, where the pruner is told: who is killed with a lock has the next one wait for 30 s.
+    job.wait_until(lambda: updates_done(trial(tmp_path, 0)) >= 33, "update 33 of the first trial")
     job.send(number, rank=0)
     assert job.wait() == (75 if number == signal.SIGTERM else -signal.SIGKILL)
     done = updates_done(trial(tmp_path, 0))
@@ -129,7 +134,7 @@ def test_a_trial_goes_on_where_it_was_when_the_command_comes_again(tmp_path, num
         assert [row["state"] for row in rows(tmp_path)] == ["running"]
     sweep(tmp_path, "--trials=2")
     assert [row["state"] for row in rows(tmp_path)] == ["done", "done"]
-    train(tmp_path / "whole", f"--config={trial(tmp_path, 0)}/config.yaml")
+    api.train(parse_train([f"--config={trial(tmp_path, 0)}/config.yaml"]).config, run_dir=tmp_path / "whole")
     assert result(tmp_path / "whole") == result(trial(tmp_path, 0))
 
 
@@ -160,6 +165,36 @@ def test_failed_trials_are_not_the_end_but_many_in_a_row_are(tmp_path):
     )
 
 
+def test_where_all_trials_have_failed_the_command_fails(tmp_path):
+    written(tmp_path, {"learning_rate": {"choices": [1.0e307, 1.0e308]}})
+    job = sweep(tmp_path, "--trials=2", "--optimizer=sgd", code=1)
+    [error] = job.errors
+    assert error.startswith("error: all 2 trials have failed, the last one: update 2: the gradient or a reward of rank")
+    assert "2 trials: 2 failed" in job.out
+
+
+def test_fixed_values_that_no_trial_could_have_are_refused_before_the_first(tmp_path):
+    written(tmp_path)
+    job = sweep(tmp_path, "--trials=3", "--ansatz=nowhere_here:x", code=2)
+    assert job.out == ""
+    assert job.err.startswith("error: --ansatz: got 'nowhere_here:x', expected a module that can be imported")
+    assert job.err.count("\n") == 1
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_trial_that_was_cut_off_by_a_second_ctrl_c_goes_on(tmp_path):
+    written(tmp_path, env_id="faulty:Faulty-v0")
+    job = start(tmp_path, "--trials=2", environ={"QTRL_TEST_FAULT": "sleep 0 3"})
+    job.wait_until(lambda: updates_done(trial(tmp_path, 0)) >= 2, "update 2 of the first trial")
+    job.send(signal.SIGINT, rank=0)
+    job.wait_until(lambda: (job.send(signal.SIGINT, rank=0), time.sleep(0.2), not job.running)[2], "its end")
+    assert job.wait() not in (0, 75)
+    status = json.loads((trial(tmp_path, 0) / "status.json").read_text())
+    assert (status["state"], status["why"]) == ("stopped", "interrupted")
+    sweep(tmp_path, "--trials=2")
+    assert [row["state"] for row in rows(tmp_path)] == ["done", "done"]
+
+
 def test_a_trial_whose_process_died_of_an_error_is_failed_and_not_tried_again(tmp_path):
     written(tmp_path, env_id="faulty:Faulty-v0")
     job = start(tmp_path, "--trials=2", environ={"QTRL_TEST_FAULT": "raise 0 3"})
@@ -182,12 +217,12 @@ def test_values_that_do_not_go_together_are_a_failed_trial(tmp_path):
 def test_another_sweep_in_the_directory_is_refused_with_what_differs(finished):
     folder, _ = finished
     before = contents(folder / "sweeps")
-    for flags, words in (
-        (["--seed=1"], "seed: got 1, expected 0 as in"),
-        (["--agents-per-rank=2"], "--agents-per-rank: ranks times agents make 2, expected 1 agents"),
+    for values, agents, words in (
+        ({"seed": 1}, 1, "seed: got 1, expected 0 as in"),
+        ({}, 2, "--agents-per-rank: ranks times agents make 2, expected 1 agents"),
     ):
-        [error] = sweep(folder, "--trials=9", *flags, code=2).errors
-        assert words in error
+        with pytest.raises(UserError, match=words):
+            Study(folder / "sweeps/space", read_space(folder / "space.yaml", values), "median", agents)
     other = {**SPACE, "gamma": {"low": 0.8, "high": 1.0}}
     (folder / "other.yaml").write_text(yaml.safe_dump({**FIXED, "space": other}))
     flags = [f"--config={folder}/other.yaml", "--trials=9", "--sweep-dir=sweeps/space"]

@@ -3,6 +3,7 @@
 Any number of these commands at once, on any nodes that see the directory, work on one study.
 """
 
+import atexit
 import json
 import os
 import sys
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
             _parser().print_help()
         sys.exit(EXIT_DONE)
     stop = StopRequest()
+    atexit.register(stop.deafen)
     launch(lambda: parse(arguments).to_json(), lambda world, text: _command(world, Options.from_json(text), stop))
 
 

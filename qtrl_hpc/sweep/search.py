@@ -16,7 +16,7 @@ from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.sweep.results import best_of, line, summary
 from qtrl_hpc.sweep.space import Space
 from qtrl_hpc.sweep.study import Claim, State, Study
-from qtrl_hpc.training import Audience, Ending, train
+from qtrl_hpc.training import Audience, Ending, check, train
 
 MOST_FAILURES = 5
 PRUNED = "pruned"
@@ -37,9 +37,10 @@ def search(world: World, space: Space, folder: Path, trials: int, pruner: str, s
         ``EXIT_DONE``, or ``EXIT_STOPPED`` where it was stopped, the trial in progress with a checkpoint.
 
     Raises:
-        AgreedError: the folder holds another sweep, or Optuna is missing.
-        TrainingError: trial after trial fails.
+        AgreedError: no trial could begin with the fixed values, the folder holds another sweep, or Optuna is missing.
+        TrainingError: trial after trial fails, or all have.
     """
+    check(world, space.config, stop)
     agents = None if "agents_per_rank" in space.to_dict() else world.size * space.config.agents_per_rank
     study = world.agree(lambda: Study(folder, space, pruner, agents) if world.rank == 0 else None)
     worker = _Worker(study, trials, stop) if study else None
@@ -58,7 +59,9 @@ def search(world: World, space: Space, folder: Path, trials: int, pruner: str, s
         failures = failures + 1 if state == "failed" else 0
         if failures == MOST_FAILURES:
             raise TrainingError(f"{failures} trials in a row have failed, the last one: {why}")
-    return int(world.from_first(lambda: str(worker.end()) if worker else ""))
+    if words := world.from_first(lambda: worker.end() if worker else ""):
+        raise TrainingError(words)
+    return EXIT_STOPPED if world.from_first(lambda: "stopped" if stop.received else "") else EXIT_DONE
 
 
 class _Worker:
@@ -116,10 +119,14 @@ class _Worker:
             return self._finish(claim, "failed", why=f"no episode ended in the last {RECENT_UPDATES} updates")
         return self._finish(claim, "done", reward)
 
-    def end(self) -> int:
-        """Say what has come of it, and return the exit code."""
-        print(summary(self._study.folder, self._study.results()), flush=True)
-        return EXIT_STOPPED if self._stop.received else EXIT_DONE
+    def end(self) -> str:
+        """Say what has come of it, and return what is wrong: all trials have failed."""
+        results = self._study.results()
+        print(summary(self._study.folder, results), flush=True)
+        failures = [each.why for each in results if each.state == "failed"]
+        if failures and len(failures) == len(results) and not self._stop.received:
+            return f"all {len(failures)} trials have failed, the last one: {failures[-1]}"
+        return ""
 
     def _finish(self, claim: Claim, state: State, value: float | None = None, why: str = "") -> str:
         self._study.finish(claim, state, value, why)
