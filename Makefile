@@ -10,7 +10,7 @@ help:  ## list these
 
 install: .venv/.installed  ## set up .venv, its own MPI included
 
-train: install  ## train the main job, 8 agents, in runs/main; then export and evaluate its policy
+train: install  ## train the main job, 8 agents, in runs/main; its policy, an animation of it and a report
 	@bash jobs/local.sh
 
 test: export PATH := $(CURDIR)/$(BIN):$(PATH)

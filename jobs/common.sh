@@ -58,8 +58,8 @@ stoppable() {
 }
 
 # train RUN_DIR FLAGS...
-#   Train with the launcher in the array "launcher" (listen comes first), going on from RUN_DIR's checkpoint where there is one. Leaves how it
-#   ended in "outcome" (done, stopped, refused, failed) and the exit code for it in "code".
+#   Train with the launcher in the array "launcher" (listen comes first), going on from RUN_DIR's checkpoint where there
+#   is one. Leaves how it ended in "outcome" (done, stopped, refused, failed) and the exit code for it in "code".
 train() {
     local run_dir=$1 before state=
     shift
@@ -82,6 +82,20 @@ train() {
         0:*) outcome=failed code=1 ;;
         *) outcome=failed ;;
     esac
+}
+
+# own_modules RUN_DIR KEY...
+#   Leave in the array "modules" the flags that let further commands import what RUN_DIR's configuration has by
+#   MODULE:OBJECT under the keys: training, which the user has asked for, has imported it already.
+own_modules() {
+    local flags
+    flags=$(python -c '
+import sys, yaml
+run_dir, *keys = sys.argv[1:]
+with open(f"{run_dir}/config.yaml") as file:
+    config = yaml.safe_load(file)
+print(*("--" + key.replace("_", "-") + " " + config[key] for key in keys if ":" in config[key]))' "$@")
+    read -ra modules <<<"$flags"
 }
 
 has_checkpoint() {

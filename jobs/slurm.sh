@@ -21,7 +21,8 @@ train_under_slurm() {
     begin_under_slurm "$run_dir"
     train "$@"
     if [[ $outcome == done ]]; then
-        python -m qtrl_hpc.export "$run_dir" --output "$run_dir/policy.h5"
+        own_modules "$run_dir" env_id policy_network
+        python -m qtrl_hpc.export "$run_dir" --output "$run_dir/policy.h5" ${modules[@]+"${modules[@]}"}
         return
     fi
     if has_checkpoint "$run_dir"; then
@@ -79,7 +80,7 @@ end_under_slurm() {
     say "$1 $outcome (exit code $code${signals:+, after$signals})"
     if [[ $outcome == refused ]]; then
         exit 2
-    elif [[ $signals == *TERM* && $signals != " USR1"* ]]; then # scancel; or Slurm puts an end to the job, and restarts it itself if it means to
+    elif [[ $signals == *TERM* && $signals != " USR1"* ]]; then # scancel; or Slurm ends it, and restarts it if it means to
         say "ended from outside, not requeued; sbatch it again to go on"
     elif [[ $outcome == failed && -z $signals && -n ${2-} ]]; then
         say "$2, not requeued"

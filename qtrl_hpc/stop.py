@@ -37,6 +37,14 @@ class StopRequest:
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
 
+    def deafen(self) -> None:
+        """Ignore these signals from now on.
+
+        Python puts handlers away before it ends, and a signal that comes later would kill a process that is done.
+        """
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
     @property
     def why(self) -> str | None:
         """Return what asks for it, if anything does."""

@@ -3,6 +3,7 @@
 From Python, ``qtrl_hpc.train(config)``: this module is also the function of its name (qtrl_hpc/api.py).
 """
 
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
             print_train_help()
         sys.exit(EXIT_DONE)
     stop = StopRequest()
+    atexit.register(stop.deafen)
     launch(
         lambda: parse_train(arguments).to_json(),
         lambda world, text: _command(world, TrainOptions.from_json(text), stop),

@@ -83,10 +83,12 @@ def training_parses(command):
 
 
 def container_parses(command):
-    """The shell reads it, its recipe is there, and training reads the flags behind its name."""
+    """The shell reads it, its recipe has the arguments that are given, and training reads the flags behind its name."""
     parses(command)
     for recipe in re.findall(r"jobs/containers/[\w.]+", command):
-        assert (REPOSITORY / recipe).is_file(), recipe
+        text = (REPOSITORY / recipe).read_text()
+        for argument in re.findall(r"--build-arg (\w+)=", command):
+            assert re.search(rf"^(ARG |    ){argument}=", text, re.MULTILINE), argument
     if "qtrl_hpc.train" in command:
         training_parses(command)
 
@@ -121,7 +123,7 @@ TABLE = (
     Instead(r"\b(docker|apptainer) ", "neither is here; tests hold the recipes against setup.cfg", container_parses),
     Instead(r"^git clone |^cd qtrl_hpc$", "this is the clone", parses),
     # Ends when it is told to.
-    Bounded(r"^tensorboard ", 12),
+    Bounded(r"^tensorboard ", 8),
     # When it has, however slow this machine is.
     Replaced(r"^sleep 12$", "for _ in $(seq 150); do [ -s runs/second/metrics.jsonl ] && break; sleep 1; done"),
     # Shorter.
@@ -130,6 +132,7 @@ TABLE = (
     Shortened(r"^python docs/convergence\.py", "--quick"),
     Shortened(r"qtrl_hpc\.train --(noise|qpu backend)", "--shots 64 --updates 1 --policy-hidden-sizes [1]"),
     Shortened(r"qtrl_hpc\.train --shots 8192 --gradient spsa$", "--shots 64 --updates 1"),
+    Shortened(r"qtrl_hpc\.train .*--(evaluate|video)-every", "--updates 200"),  # one at least
     Shortened(r"qtrl_hpc\.sweep ", "--trials 1 --updates 20"),
     Shortened(r"qtrl_hpc\.train", "--updates 2"),
     Shortened(r"qtrl_hpc\.evaluate .*", "--episodes 2"),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -236,12 +235,6 @@ def test_a_user_s_script_is_type_checked_strictly(tmp_path):
     own = [line for line in found.stdout.splitlines() if line.startswith("script.py")]
     assert [line.split(":")[1] for line in own if ": error:" in line] == ["14", "15"], found.stdout
     assert 'note: Revealed type is "int"' in " ".join(own).replace("builtins.", "")
-
-
-def test_the_blocks_of_docs_api_run_one_after_another(tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```", (REPOSITORY / "docs/api.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
-    assert "TrainingResult(MiniGrid-Empty-5x5-v0, 300 of 300 updates, done" in python("\n".join(blocks), tmp_path)
 
 
 def test_the_notebook_of_docs_runs(tmp_path):

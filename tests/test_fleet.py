@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qtrl_hpc import factory, fleet_factory
+from qtrl_hpc import chosen, factory, fleet_factory
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.errors import UserError
@@ -167,7 +167,7 @@ def test_aer_on_a_gpu_where_it_is_installed(monkeypatch):
             raise UserError("--qpu: far enough")
 
     monkeypatch.setattr(factory, "gpu_is_supported", lambda: True)
-    monkeypatch.setitem(factory.QPUS, "aer", Recorder)
+    monkeypatch.setitem(chosen.QPUS, "aer", Recorder)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     for rank in range(3):
         with pytest.raises(UserError, match="far enough"):

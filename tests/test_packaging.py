@@ -83,7 +83,7 @@ def test_extras_are_those_that_make_install_and_the_docs_need(extras):
 
 def test_conda_environment_names_the_requirements_of_setup_cfg(setup_cfg, install_requires, extras, environment):
     expected = {"python": Requirement("python" + setup_cfg["options"]["python_requires"]).specifier, "pip": ""}
-    for requirement in install_requires + extras["mpi"]:
+    for requirement in install_requires + extras["mpi"] + extras["report"]:
         name = canonicalize_name(requirement.name)
         expected[CONDA_NAMES.get(name, name)] = requirement.specifier
         for extra in requirement.extras:
@@ -211,8 +211,10 @@ if [ -n "${MPIRUN_WAITS-}" ]; then
     for _ in $(seq 200); do sleep 0.05; done
 fi
 if [ -n "${MPIRUN_SAYS-}" ]; then
-    mkdir -p "${RUN_DIR:-runs/main}"
-    echo "{\\"state\\": \\"$MPIRUN_SAYS\\"}" > "${RUN_DIR:-runs/main}/status.json"
+    run_dir=${RUN_DIR:-runs/main}
+    mkdir -p "$run_dir"
+    echo "{\\"state\\": \\"$MPIRUN_SAYS\\"}" > "$run_dir/status.json"
+    echo "{env_id: ${MPIRUN_ENV-Empty}, ansatz: ${MPIRUN_ANSATZ-ring}, policy_network: mlp}" > "$run_dir/config.yaml"
 fi
 exit "${MPIRUN_EXITS-0}"
 """
@@ -250,12 +252,22 @@ def job(tmp_path):
     return start
 
 
-def test_local_job_trains_8_agents_then_exports_and_evaluates(job):
+def test_local_job_trains_8_agents_then_exports_reports_and_evaluates(job):
     assert job(MPIRUN_SAYS="done").wait(10) == 0
     assert job.log() == [
         "mpirun -n 8 python -m qtrl_hpc.train --run-dir runs/main",
         "python -m qtrl_hpc.export runs/main --output runs/main/policy.h5",
-        "python -m qtrl_hpc.evaluate runs/main/policy.h5",
+        "python -m qtrl_hpc.report runs/main",
+        "python -m qtrl_hpc.evaluate runs/main/policy.h5 --gif runs/main/policy.gif",
+    ]
+
+
+def test_local_job_lets_commands_import_what_training_has_imported(job):
+    assert job(MPIRUN_SAYS="done", MPIRUN_ENV="mine:Corridor", MPIRUN_ANSATZ="mine:ry_cz").wait(10) == 0
+    assert job.log()[1:] == [
+        "python -m qtrl_hpc.export runs/main --output runs/main/policy.h5 --env-id mine:Corridor",
+        "python -m qtrl_hpc.report runs/main --env-id mine:Corridor --ansatz mine:ry_cz",
+        "python -m qtrl_hpc.evaluate runs/main/policy.h5 --gif runs/main/policy.gif --env-id mine:Corridor",
     ]
 
 
@@ -284,7 +296,7 @@ def test_local_job_ends_as_training_does(job, code):
 def test_local_job_ends_as_the_status_says_whatever_the_launcher_does(job, code, state, expected):
     (job.path / "runs/main").mkdir(parents=True)
     assert job(MPIRUN_EXITS=str(code), MPIRUN_SAYS=state).wait(10) == expected
-    assert len(job.log()) == (3 if expected == 0 else 1)
+    assert len(job.log()) == (4 if expected == 0 else 1)
 
 
 @pytest.mark.parametrize("code", ["0", "1"])

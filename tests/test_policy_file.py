@@ -48,8 +48,8 @@ def test_file_is_as_documented(tmp_path):
 def parts(change):
     kept = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hdf5, "write", lambda path, **values: kept.update(values))
-        policy_file().save(None)
+        patch.setattr(hdf5, "encode", lambda **values: kept.update(values))
+        policy_file().to_hdf5()
     change(kept["attributes"], kept["datasets"])
     return kept
 

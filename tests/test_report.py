@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +22,13 @@ from support_runs import written_run
 from qtrl_hpc import evaluate, export
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.cli import parse_train
+from qtrl_hpc.config import Config
 from qtrl_hpc.output_file import REPORT_SIGNATURE
 from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.gates import Fixed, cz, h, rx, ry
 from qtrl_hpc.quantum.qpu import StatevectorQPU
 from qtrl_hpc.report.__main__ import main
-from qtrl_hpc.report.circuit import circuit_of, gate_words
+from qtrl_hpc.report.circuit import circuit_of, drawn_circuit, gate_words
 from qtrl_hpc.report.commands import closest_preset, commands
 from qtrl_hpc.report.data import load
 from qtrl_hpc.report.page import number
@@ -47,7 +50,7 @@ def browser():
         for words in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
             environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
             try:
-                subprocess.run(["apt-get", "-qq", *words], env=environ, timeout=200, capture_output=True)
+                subprocess.run(["apt-get", "-qq", *words], env=environ, timeout=130, capture_output=True)
             except subprocess.TimeoutExpired:
                 break
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -305,7 +308,17 @@ def test_gates_are_called_by_what_they_are():
     assert gate_words([phi[7], 0, 0]) == ("RY", "φ7")
     assert gate_words([0, 0, phi[7]]) == ("P", "φ7")
     assert gate_words([np.pi, 0, np.pi]) == ("X", "")
+    assert gate_words([0, 0, np.pi]) == ("Z", "")
+    assert gate_words([np.pi / 2, 0, np.pi]) == ("H", "")
+    assert gate_words([1, 0, 0.5]) == ("U3", "1.00, 0.00, 0.50")
     assert gate_words([phi[2], 0.5, phi[1]]) == ("U3", "φ2, 0.5, φ1")
+
+
+def test_gates_with_the_same_angles_are_drawn_in_one_circuit():
+    gates = [h(0), h(1), cz(0, 1), ry(0, 0), ry(1, 0), rx(0, Fixed(0.3)), rx(1, Fixed(0.3))]
+    figure = drawn_circuit(Ansatz(num_qubits=2, num_layers=1, gates=tuple(gates)), {})
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert (written.count("H"), written.count("RY"), written.count("U3")) == (2, 2, 2)
 
 
 def test_commands_make_the_same_run(tmp_path):
@@ -318,6 +331,16 @@ def test_commands_make_the_same_run(tmp_path):
         options = parse_train(words[6:])
         assert options.config == run.config
         assert options.run_dir == tmp_path / "a b-again"
+
+
+def test_commands_name_what_they_are_to_import():
+    config = Config(env_id="mine:Corridor", ansatz="mine:ry_cz", policy_network="mine:Residual")
+    found = [command.split(" -m ")[1] for _, command in commands(config, Path("runs/own"), 1)[-3:]]
+    assert found == [
+        "qtrl_hpc.export runs/own --output runs/own/policy.h5 --env-id mine:Corridor --policy-network mine:Residual",
+        "qtrl_hpc.evaluate runs/own/policy.h5 --episodes 100 --env-id mine:Corridor --policy-network mine:Residual",
+        "qtrl_hpc.report runs/own --env-id mine:Corridor --policy-network mine:Residual --ansatz mine:ry_cz",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -504,3 +504,26 @@ def test_directory_is_held_until_the_process_ends_and_a_lock_file_left_behind_ho
     RunDirectory(tmp_path, resume=False)
     with pytest.raises(UserError, match=f"--run-dir: got {tmp_path}, which belongs to a run still going on"):
         RunDirectory(tmp_path, resume=False)
+
+
+LATE = """
+import os
+import signal
+
+from qtrl_hpc import train
+
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGUSR1):
+        kill(pid, number)
+
+
+late = Late()
+train.main()
+"""
+
+
+def test_signal_while_the_process_ends_does_not_kill_a_run_that_is_done(tmp_path):
+    job = Job([sys.executable, "-c", LATE, *FLAGS, "--run-dir=run"], tmp_path)
+    assert job.wait() == 0
+    assert json.loads((tmp_path / "run/status.json").read_text())["state"] == "done"
