@@ -32,6 +32,7 @@ OTHERS_FLAGS = {
     "mypy": "--strict",
     "mlflow": "--backend-store-uri",
     "docker": "--build-arg --env --gpus --isolation --rm --user --variant",
+    "rl_zoo3": "--gym-packages --track",
     "apptainer": "--bind --fakeroot --nv",
 }
 
