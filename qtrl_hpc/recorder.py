@@ -12,12 +12,11 @@ from qtrl_hpc.checkpoint import NEWEST, Checkpoint, save_newest
 from qtrl_hpc.config import Config
 from qtrl_hpc.metrics import MetricsFile, ProgressDisplay, recent_reward
 from qtrl_hpc.monitoring import Sight
-from qtrl_hpc.run_directory import EVALUATIONS, METRICS, RunDirectory, config_yaml
+from qtrl_hpc.run_directory import EVALUATIONS, METRICS, VIDEOS, RunDirectory, config_yaml
 from qtrl_hpc.status import Status
 from qtrl_hpc.trackers import Tracking, open_trackers
 
 RECENT_UPDATES = 100
-VIDEOS = "videos"
 
 
 class RunLog(Protocol):
@@ -66,6 +65,7 @@ class Recorder:
         self._open_files(self.start)
         trackers = open_trackers(self.config, self.directory.path, self.start, config_yaml(self.config))
         self._tracking = Tracking(trackers, self.config, self.num_ranks, self._metrics.totals)
+        self._tracking.catch_up(self._metrics.rows(), self._evaluations.rows(), self.start)
         self._display = None if self.quiet else ProgressDisplay(self.start, self.total)
 
     def __enter__(self) -> "Recorder":
@@ -126,8 +126,8 @@ class Recorder:
             self._tracking.evaluation(row)
             if self._display:
                 self._display.say(_in_words(row))
-        if sight.gif is not None:
-            path = self.directory.path / VIDEOS / f"update-{sight.update:06d}.gif"
+        path = self.directory.path / VIDEOS / f"update-{sight.update:06d}.gif"
+        if sight.gif is not None and not path.exists():
             path.parent.mkdir(exist_ok=True)
             files.replace(path, sight.gif)
             self._tracking.video(sight.update, path)

@@ -13,7 +13,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from qtrl_hpc import evaluate, export
+from qtrl_hpc.animation import gif
 from qtrl_hpc.config import Config
+from qtrl_hpc.monitoring import Sight
+from qtrl_hpc.recorder import Recorder
+from qtrl_hpc.run_directory import RunDirectory
+from qtrl_hpc.status import Status
+from qtrl_hpc.trackers import Tracking
 from qtrl_hpc.trackers.event_file import masked_crc
 from qtrl_hpc.trackers.tags import Totals, evaluation_tags, update_tags
 from qtrl_hpc.trackers.tensorboard import TensorBoard
@@ -282,3 +288,52 @@ def test_mlflow_goes_on_in_one_run_and_has_each_update_once(tmp_path):
     history = client.get_metric_history(identity, "quantum/participation_ratio")
     found = sorted((metric.step, metric.value) for metric in history)
     assert found == [(row["update"], row["participation_ratio"]) for row in metrics(run_dir)]
+
+
+def test_mlflow_is_told_what_was_on_the_way_when_the_process_before_was_killed(tmp_path):
+    """Of eleven updates, each with an evaluation, it was sent four; then one is taken back and made again."""
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    from qtrl_hpc.trackers.mlflow import MLflow
+
+    config = Config()
+    rows = [{"update": n, "steps": 4, "seconds": 0.5, "entropy_mean": 0.1, "grad_norm": n / 8} for n in range(1, 12)]
+    seen = [{"update": n, "reward_mean": n / 4} for n in range(1, 12)]
+    killed = Tracking([MLflow(tmp_path, config)], config, 2, Totals())
+    for row, evaluation in zip(rows, seen, strict=True):
+        killed.update(row)
+        killed.evaluation(evaluation)
+        if row["update"] == 4:
+            killed.flush()
+    heir = Tracking([MLflow(tmp_path, config)], config, 2, Totals.of(rows[:10]))
+    heir.catch_up(rows[:10], seen[:10], 10)
+    heir.cut_back(9, Totals.of(rows[:9]))
+    for row, evaluation in zip(rows[9:], seen[9:], strict=True):
+        heir.update(row)
+        heir.evaluation(evaluation)
+    heir.close(done=True)
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    identity = json.loads((tmp_path / "trackers.json").read_text())["mlflow"]
+
+    def history(tag):
+        return sorted((metric.step, metric.value) for metric in client.get_metric_history(identity, tag))
+
+    assert history("train/grad_norm") == [(n, n / 8) for n in range(1, 12)]
+    assert history("eval/mean_reward") == [(n, n / 4) for n in range(1, 12)]
+    assert history("time/total_timesteps") == [(n, 4.0 * n) for n in range(1, 12)]
+
+
+def test_what_was_seen_already_is_not_told_again(tmp_path):
+    """Where ranks die, those left look at the policy of the update that they go back to."""
+    directory = RunDirectory(tmp_path / "run", resume=False)
+    recorder = Recorder(directory, 0, Config(updates=9), 1, Status(directory.path, 9, 1), quiet=True)
+    sight = Sight(3, {"update": 3, "reward_mean": 0.5, "episodes": 1}, gif([np.zeros((20, 30, 3), np.uint8)]))
+    with recorder:
+        recorder.seen(sight)
+        recorder.cut_back(3)
+        recorder.seen(sight)
+    found = events(directory.path)
+    assert [image.step for image in found.Images("eval/episode")] == [3]
+    assert scalars(found, "eval/mean_reward") == [(3, 0.5)]
+    assert [row["update"] for row in evaluations(directory.path)] == [3]
