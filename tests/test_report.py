@@ -21,14 +21,16 @@ from support_runs import written_run
 from qtrl_hpc import evaluate, export
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.cli import parse_train
+from qtrl_hpc.evaluate import Evaluation
 from qtrl_hpc.output_file import REPORT_SIGNATURE
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import StatevectorQPU
 from qtrl_hpc.report.__main__ import main
 from qtrl_hpc.report.circuit import circuit_of, gate_words
 from qtrl_hpc.report.commands import closest_preset, commands
+from qtrl_hpc.report.curves import grouped
 from qtrl_hpc.report.data import load
-from qtrl_hpc.report.page import number
+from qtrl_hpc.report.page import Report, cards, number
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_FLAGS = [
@@ -326,3 +328,13 @@ def test_commands_make_the_same_run(tmp_path):
 )
 def test_numbers_are_written_for_people(value, text):
     assert number(value) == text
+
+
+def test_an_interval_that_begins_at_nothing_is_shown(tmp_path):
+    run = load(written_run(tmp_path / "a", [0.1]))
+    found = Evaluation(
+        **{"policy": "x", "env_id": "x", "episodes": 20, "seed": 0, "greedy": False, "success_rate": 0.1},
+        **{"success_means": "x", "episode_length_mean": 9.0, "reward_mean": 0.1, "reward_low": 0.0, "reward_high": 0.2},
+    )
+    report = Report(run=run, groups=grouped([run]), checkpoint=None, time=None, evaluation=found)
+    assert cards(report)[0] == ("Evaluated reward", "0.1", "95 % interval 0 to 0.2; 20 episodes")
