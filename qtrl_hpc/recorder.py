@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -79,11 +80,10 @@ class Recorder:
     ) -> None:
         if self._display:
             self._display.__exit__(kind, error, trace)
-        self._metrics.close()
-        self._evaluations.close()
-        # What ended the run is not to be hidden by what then cannot be written either.
-        with suppress(Exception) if error else nullcontext():
-            self._tracking.close(done=error is None)
+        for close in (self._metrics.close, self._evaluations.close, partial(self._tracking.close, done=error is None)):
+            # What ended the run is not to be hidden by what then cannot be written either.
+            with suppress(Exception) if error else nullcontext():
+                close()
 
     def cut_back(self, update: int) -> None:
         """Forget what was noted of later updates: they are made again."""

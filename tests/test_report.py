@@ -208,11 +208,23 @@ def test_text_of_a_stranger_is_text(browser, run_dir, tmp_path):
 
 def test_several_runs_are_a_table_and_the_best_is_told(browser, run_dir, tmp_path):
     low = written_run(tmp_path / "low", [0.0] * 30, layers=7)
-    assert main([str(low), str(run_dir), f"--output={tmp_path / 'x.html'}", "--episodes=2"]) == 0
-    page, complaints = opened(browser, tmp_path / "x.html")
-    assert complaints == []
+    others = [str(written_run(tmp_path / f"shots{n}", [0.0, 0.1], qpu="aer", shots=n)) for n in (64, 128, 256)]
+    assert main([str(low), str(run_dir), *others, f"--output={tmp_path / 'x.html'}", "--episodes=2"]) == 0
+    for width in WIDTHS:
+        page, complaints = opened(browser, tmp_path / "x.html", width)
+        assert complaints == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cells = "[...document.querySelectorAll('section[aria-labelledby=runs] tbody tr:first-child td')]"
+        assert page.evaluate(f"{cells}.map(e => e.getClientRects()[0].height)")[0] < 200  # words are not cut to letters
+        # No words of an axis reach beyond the figure, whose legend is below.
+        cut = (
+            "[...document.querySelectorAll('.grid figure svg')].map(s => [s, s.getBoundingClientRect()])"
+            ".flatMap(([s, b]) => [...s.querySelectorAll('text')].filter(t => (r => r.top < b.top - 1 || "
+            "r.bottom > b.bottom + 1)(t.getBoundingClientRect())).map(t => t.textContent))"
+        )
+        assert page.evaluate(cut) == []
     assert page.inner_text("section[aria-labelledby=runs] strong") == "first"
-    assert page.evaluate("document.querySelectorAll('section[aria-labelledby=runs] tbody tr').length") == 2
+    assert page.evaluate("document.querySelectorAll('section[aria-labelledby=runs] tbody tr').length") == 5
     assert page.evaluate("document.querySelectorAll('#figure-reward svg text').length") > 5
 
 

@@ -1,6 +1,7 @@
 """What trackers are handed, read back with their own readers; evaluations and animations during a training."""
 
 import json
+import os
 import random
 import shutil
 import struct
@@ -337,3 +338,16 @@ def test_what_was_seen_already_is_not_told_again(tmp_path):
     assert [image.step for image in found.Images("eval/episode")] == [3]
     assert scalars(found, "eval/mean_reward") == [(3, 0.5)]
     assert [row["update"] for row in evaluations(directory.path)] == [3]
+
+
+def test_what_ended_a_run_is_not_hidden_by_files_that_cannot_be_closed(tmp_path, monkeypatch):
+    """A full disk: the row that could not be written is tried once more when its file is closed."""
+    closed = []
+    monkeypatch.setattr(Tracking, "close", lambda self, *, done: closed.append(done))
+    recorder = Recorder(
+        RunDirectory(tmp_path / "run", resume=False), 0, Config(), 1, Status(tmp_path, 9, 1), quiet=True
+    )
+    monkeypatch.setattr(recorder._metrics, "close", lambda: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+    with pytest.raises(KeyError), recorder:
+        raise KeyError
+    assert closed == [False]
