@@ -42,13 +42,13 @@ class Broken(Silent):
     """One that says that it draws, where what it needs for that is not installed."""
 
     def __init__(self, render_mode=None):
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
         self.render_mode = render_mode
 
     def render(self):
         raise ImportError("no pen")
 
 
+Broken.metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
 gymnasium.register("QtrlSilent-v0", Silent)
 gymnasium.register("QtrlBroken-v0", Broken)
 

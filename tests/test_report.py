@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
-from support import QUICK, train
+from support import QUICK, train_here
 from support_runs import written_run
 
 from qtrl_hpc import evaluate, export
@@ -64,7 +64,7 @@ def browser():
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "first"
-    train(path, *QUICK, "--updates=30", "--agents-per-rank=2", "--seed=3")
+    train_here(path, *QUICK, "--updates=30", "--agents-per-rank=2", "--seed=3")
     return path
 
 
@@ -237,7 +237,7 @@ def test_several_runs_are_a_table_and_the_best_is_told(browser, run_dir, tmp_pat
     ],
 )
 def test_other_runs_have_their_report_too(browser, tmp_path, flags, words):
-    train(tmp_path / "run", *QUICK, "--updates=3", *flags)
+    train_here(tmp_path / "run", *QUICK, "--updates=3", *flags)
     (tmp_path / "run" / "status.json").unlink()  # as older versions left it
     assert main([str(tmp_path / "run"), "--episodes=2", "--gif-episodes=1"]) == 0
     page, complaints = opened(browser, tmp_path / "run" / "report.html", 390)
