@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import support_own
 from PIL import Image
 from support import QUICK, train_here
 from support_runs import written_run
@@ -24,12 +25,14 @@ from qtrl_hpc.cli import parse_train
 from qtrl_hpc.evaluate import Evaluation
 from qtrl_hpc.output_file import REPORT_SIGNATURE
 from qtrl_hpc.quantum.ansatz import Ansatz
+from qtrl_hpc.quantum.gates import cz, h, ry
 from qtrl_hpc.quantum.qpu import StatevectorQPU
 from qtrl_hpc.report.__main__ import main
-from qtrl_hpc.report.circuit import circuit_of, gate_words
+from qtrl_hpc.report.circuit import Circuit, circuit_of, gate_words
 from qtrl_hpc.report.commands import closest_preset, commands
 from qtrl_hpc.report.curves import grouped
 from qtrl_hpc.report.data import load
+from qtrl_hpc.report.figures import circuit_picture
 from qtrl_hpc.report.page import Report, cards, number
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -38,6 +41,7 @@ BROWSER_FLAGS = [
     *("--disable-component-update", "--disable-sync"),
 ]
 WIDTHS = (390, 1280)
+QUBITS_IN_A_RING = Ansatz(num_qubits=3, num_layers=1, gates=(ry(0, 0), cz(0, 1), cz(1, 2), cz(2, 0), h(0), h(1)))
 VOID = {"meta", "link", "br", "img", "source"}
 
 
@@ -319,7 +323,18 @@ def test_gates_are_called_by_what_they_are():
     assert gate_words([phi[7], 0, 0]) == ("RY", "φ7")
     assert gate_words([0, 0, phi[7]]) == ("P", "φ7")
     assert gate_words([np.pi, 0, np.pi]) == ("X", "")
+    assert gate_words([0, 0, np.pi]) == ("Z", "")
+    assert gate_words([np.pi / 2, 0, np.pi]) == ("H", "")
+    assert gate_words([0.5, 0, np.pi]) == ("U3", "0.50, 0.00, 3.14")
     assert gate_words([phi[2], 0.5, phi[1]]) == ("U3", "φ2, 0.5, φ1")
+
+
+@pytest.mark.parametrize("ansatz", [support_own.everything(3, 1), QUBITS_IN_A_RING])
+def test_gates_that_share_an_angle_or_have_it_fixed_are_drawn(ansatz):
+    circuit = Circuit(ansatz=ansatz, layer=ansatz, num_weights=8, probabilities=None, at_start=None)
+    picture = circuit_picture(circuit)
+    assert f"{len(ansatz.targets)} gates on 3 qubits" in picture.alt
+    assert picture.svg.count("<path") > len(ansatz.targets)
 
 
 def test_commands_make_the_same_run(tmp_path):
