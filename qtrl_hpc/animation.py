@@ -47,11 +47,27 @@ def make_drawn_environment(env_id: str) -> gymnasium.Env[Any, Any]:
     if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # or it greets on stdout, where --json stands alone
-    modes = make_environment(env_id).metadata.get("render_modes") or []
+    plain = make_environment(env_id)
+    modes = plain.metadata.get("render_modes") or []
+    plain.close()
     if "rgb_array" not in modes:
         known = ", ".join(map(str, modes)) or "none"
         raise UserError(f"{env_id}: draws no pictures (render modes: {known}), expected the mode rgb_array")
     return make_environment(env_id, render_mode="rgb_array")
+
+
+def check_drawn(env_id: str) -> None:
+    """Refuse an environment that cannot be drawn, by drawing it once: what draws it may not be installed.
+
+    Raises:
+        UserError: there is none of that name, or it draws none, or no such pictures as are wanted.
+    """
+    env = make_drawn_environment(env_id)
+    try:
+        env.reset(seed=0)
+        _drawn(env, env_id)
+    finally:
+        env.close()
 
 
 def record_episodes(

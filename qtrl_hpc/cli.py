@@ -156,8 +156,8 @@ def _preset_path(name: str) -> Path:
 
 
 def _config_parser(defaults: Config | None = None) -> Any:
+    """Return a parser of all flags; with ``defaults`` one whose help shows them, and says what each flag is."""
     import jsonargparse
-    from docstring_parser import parse_from_object
 
     parser = jsonargparse.ArgumentParser(
         prog="qtrl_hpc.train",
@@ -171,7 +171,7 @@ def _config_parser(defaults: Config | None = None) -> Any:
     for topic in TOPICS:
         group = parser.add_argument_group((topic.__doc__ or "").splitlines()[0].rstrip("."))
         hints = get_type_hints(topic)
-        helps = {item.arg_name: item.description for item in parse_from_object(topic).params}
+        helps = _descriptions(topic) if defaults else {}  # they take most of the time that a parser takes
         for field in fields(topic):
             if field.name in topic.__annotations__:
                 flag = hints[field.name] is bool  # needs no value, though it takes one
@@ -187,6 +187,12 @@ def _config_parser(defaults: Config | None = None) -> Any:
                     help=helps.get(field.name),
                 )
     return parser
+
+
+def _descriptions(topic: type) -> dict[str, str | None]:
+    from docstring_parser import parse_from_object
+
+    return {item.arg_name: item.description for item in parse_from_object(topic).params}
 
 
 def _file_values(path: Path) -> dict[str, Any]:

@@ -21,7 +21,10 @@ def image(figure: Any, kind: str, **options: Any) -> bytes:
         kind: png, pdf or svg.
         **options: of ``savefig``.
     """
+    from matplotlib import rc_context, rcParams
+
     content = io.BytesIO()
     dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
-    figure.savefig(content, format=kind, metadata=dated, **options)
+    with rc_context({"svg.hashsalt": rcParams["svg.hashsalt"] or "qtrl_hpc"}):  # or identifiers are drawn anew
+        figure.savefig(content, format=kind, metadata=dated, **options)
     return content.getvalue()

@@ -9,7 +9,7 @@ from pathlib import Path
 import gymnasium
 from rich.progress import Progress, track
 
-from qtrl_hpc.animation import check_gif, make_drawn_environment, record_episodes, write_gif
+from qtrl_hpc.animation import check_drawn, check_gif, record_episodes, write_gif
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.environment import check_fits, make_environment
 from qtrl_hpc.errors import EXIT_DONE, UserError
@@ -51,7 +51,7 @@ def command(argv: list[str]) -> int:
     check_fits(env, file.spec, env_id, str(options.policy))
     policy = Policy(file.spec, file.theta, options.policy_network).to(checked_device(options.device))
     if animated:
-        make_drawn_environment(env_id).close()  # or it would be refused after all episodes were played
+        check_drawn(env_id)  # or it would be refused after all episodes were played
     result = evaluate(policy, env, options.policy, env_id, options.episodes, options.seed, greedy=options.greedy)
     print(json.dumps(asdict(result)) if options.json else _sentence(result), flush=True)
     if animated:

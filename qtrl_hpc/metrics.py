@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -31,7 +31,8 @@ class MetricsFile:
     def __init__(self, path: Path, *, keep_until: int) -> None:
         kept: list[tuple[bytes, dict[str, Any]]] = []
         if path.exists():
-            lines = path.read_bytes().splitlines(keepends=True)
+            # Each with its end, which a full disk may have cut off: or the next would be written behind it.
+            lines = [line + b"\n" for line in path.read_bytes().splitlines()]
             kept = [(line, row) for line in lines if (row := _row(line)) and row["update"] <= keep_until]
             files.replace(path, b"".join(line for line, _ in kept))
         rows = [row for _, row in kept]
@@ -47,6 +48,12 @@ class MetricsFile:
         if self._file is None:
             self._file = self._path.open("a", buffering=1)
         self._file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Return all objects that are in the file, in its order."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                yield from filter(None, map(_row, file))
 
     def close(self) -> None:
         """Write no more."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.agents import make_network
-from qtrl_hpc.animation import gif, make_drawn_environment, record_episodes
+from qtrl_hpc.animation import check_drawn, gif, record_episodes
 from qtrl_hpc.config import Config
 from qtrl_hpc.environment import make_environment
 from qtrl_hpc.evaluation import outcome
@@ -49,7 +49,7 @@ class Monitor:
         self._env: gymnasium.Env[Any, Any] | None = None
         if config.video_every is not None:
             require("--video-every", "report", "imageio", "PIL")
-            make_drawn_environment(config.env_id).close()
+            check_drawn(config.env_id)
 
     def is_due(self, update: int) -> bool:
         """Return whether there is anything to look at after an update."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -12,12 +13,11 @@ from qtrl_hpc.checkpoint import NEWEST, Checkpoint, save_newest
 from qtrl_hpc.config import Config
 from qtrl_hpc.metrics import MetricsFile, ProgressDisplay, recent_reward
 from qtrl_hpc.monitoring import Sight
-from qtrl_hpc.run_directory import EVALUATIONS, METRICS, RunDirectory, config_yaml
+from qtrl_hpc.run_directory import EVALUATIONS, METRICS, VIDEOS, RunDirectory, config_yaml
 from qtrl_hpc.status import Status
 from qtrl_hpc.trackers import Tracking, open_trackers
 
 RECENT_UPDATES = 100
-VIDEOS = "videos"
 
 
 class RunLog(Protocol):
@@ -66,6 +66,7 @@ class Recorder:
         self._open_files(self.start)
         trackers = open_trackers(self.config, self.directory.path, self.start, config_yaml(self.config))
         self._tracking = Tracking(trackers, self.config, self.num_ranks, self._metrics.totals)
+        self._tracking.catch_up(self._metrics.rows(), self._evaluations.rows(), self.start)
         self._display = None if self.quiet else ProgressDisplay(self.start, self.total)
 
     def __enter__(self) -> "Recorder":
@@ -79,11 +80,10 @@ class Recorder:
     ) -> None:
         if self._display:
             self._display.__exit__(kind, error, trace)
-        self._metrics.close()
-        self._evaluations.close()
-        # What ended the run is not to be hidden by what then cannot be written either.
-        with suppress(Exception) if error else nullcontext():
-            self._tracking.close(done=error is None)
+        for close in (self._metrics.close, self._evaluations.close, partial(self._tracking.close, done=error is None)):
+            # What ended the run is not to be hidden by what then cannot be written either.
+            with suppress(Exception) if error else nullcontext():
+                close()
 
     def cut_back(self, update: int) -> None:
         """Forget what was noted of later updates: they are made again."""
@@ -126,8 +126,8 @@ class Recorder:
             self._tracking.evaluation(row)
             if self._display:
                 self._display.say(_in_words(row))
-        if sight.gif is not None:
-            path = self.directory.path / VIDEOS / f"update-{sight.update:06d}.gif"
+        path = self.directory.path / VIDEOS / f"update-{sight.update:06d}.gif"
+        if sight.gif is not None and not path.exists():
             path.parent.mkdir(exist_ok=True)
             files.replace(path, sight.gif)
             self._tracking.video(sight.update, path)

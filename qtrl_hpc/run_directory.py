@@ -11,11 +11,16 @@ from qtrl_hpc.config import TOPICS, Config
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.provenance import git_revision, versions
+from qtrl_hpc.status import STATUS
+from qtrl_hpc.trackers.names import NAMES
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
+VIDEOS = "videos"
 LOCK = ".lock"
+WRITTEN = (*(f".{name}" for name in ("checkpoint", CONFIG, METRICS, EVALUATIONS, STATUS, NAMES)), f"{VIDEOS}/.update-")
+"""How names begin of what is written beside before it is renamed."""
 
 
 class InUseError(UserError):
@@ -56,8 +61,8 @@ class RunDirectory:
         if not resume and holds_run(path):
             self.close()
             raise UserError(f"--run-dir: got {path}, in which another run has just been started")
-        for name in ("checkpoint", CONFIG, METRICS, EVALUATIONS):
-            for leftover in path.glob(f".{name}*.tmp"):  # of a run that was killed while writing
+        for name in WRITTEN:
+            for leftover in path.glob(f"{name}*.tmp"):  # of a run that was killed while writing
                 leftover.unlink()
 
     def close(self) -> None:

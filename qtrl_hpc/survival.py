@@ -101,7 +101,7 @@ class Survive:
             for rank in dead
             if rank not in known
         ]
-        run.recorder = self._recorder(run, update)
+        self._open_recorder(run, update)
         if run.recorder:
             self._tell(run, dead, update, time.monotonic() - start)
         self.watch(world.members)
@@ -109,22 +109,22 @@ class Survive:
         save(run, moment.state, running_episodes(run))
         return moment.state
 
-    def _recorder(self, run: Run, update: int) -> Recorder | None:
-        """Return what rank 0 writes with; where it cannot, nobody goes on. Collective: all ranks that are left."""
+    def _open_recorder(self, run: Run, update: int) -> None:
+        """Give rank 0 what it writes with; where it cannot, nobody goes on. Collective: all ranks that are left."""
 
-        def record() -> Recorder | None:
+        def record() -> None:
             if run.world.rank != 0:
-                return None
+                return
             try:
-                recorder = self.record(update)
+                # Kept at once: if another rank dies before all agree, the files are this rank's already.
+                run.recorder = recorder = self.record(update)
                 if run.row.get("update") == update:
                     recorder.make_up_for(run.row)
-                return recorder
             except OSError as error:
                 raise UserError(f"the run's files cannot be written ({error.strerror})") from error
 
         try:
-            return run.world.agree(record)
+            run.world.agree(record)
         except AgreedError as error:
             raise TrainingError(f"after update {update}, on the rank that is rank 0 now: {error}") from None
 

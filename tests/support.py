@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from qtrl_hpc import api
 from qtrl_hpc.checkpoint import Checkpoint
+from qtrl_hpc.cli import parse_train
 
 REPOSITORY = Path(__file__).parent.parent
 TRAIN = [sys.executable, "-m", "qtrl_hpc.train"]
@@ -137,6 +139,11 @@ def train(run_dir, *flags, ranks=None, code=0, environ=None):
     found = job.wait()
     assert found == code, f"exit code {found}, expected {code}\n{job.out[-2000:]}\n{job.err[-4000:]}"
     return job
+
+
+def train_here(run_dir, *flags):
+    """The same run in this process, which has imported already what every start of the command imports anew."""
+    return api.train(parse_train(list(map(str, flags))).config, run_dir=run_dir)
 
 
 def start(run_dir, *flags, ranks=None, environ=None, launcher=()):

@@ -38,7 +38,19 @@ class Silent(gymnasium.Env):
         return np.zeros(4, np.float32), 1.0, True, False, {}
 
 
+class Broken(Silent):
+    """One that says that it draws, where what it needs for that is not installed."""
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def render(self):
+        raise ImportError("no pen")
+
+
+Broken.metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
 gymnasium.register("QtrlSilent-v0", Silent)
+gymnasium.register("QtrlBroken-v0", Broken)
 
 
 def test_an_episode_is_the_way_that_its_actions_make():
@@ -103,6 +115,7 @@ def test_evaluate_draws_the_episodes_and_earns_the_same(tmp_path, capsys, env_id
         (["--gif-episodes=2"], "--gif-episodes: got 2 without --gif"),
         (["--video-every=2"], "--video-every: got 2 without --gif"),
         (["--gif=x.gif", "--env-id=QtrlSilent-v0"], "QtrlSilent-v0: draws no pictures"),
+        (["--gif=x.gif", "--env-id=QtrlBroken-v0"], "QtrlBroken-v0: cannot be drawn (ImportError: no pen)"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_a_line(tmp_path, monkeypatch, capsys, flags, words):

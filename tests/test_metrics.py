@@ -45,6 +45,16 @@ def test_rows_after_the_checkpoint_and_what_a_kill_cut_short_are_dropped(tmp_pat
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
+def test_a_whole_row_whose_end_of_line_is_missing_does_not_swallow_the_next(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, 1, 2, 3)
+    path.write_text(path.read_text()[:-1])
+    file = MetricsFile(path, keep_until=3)
+    file.write({"update": 4, "reward_mean": 0.4})
+    assert rows(path) == [1, 2, 3, 4]
+    assert [row["update"] for row in file.rows()] == [1, 2, 3, 4]
+
+
 def test_missing_file_is_begun(tmp_path):
     MetricsFile(tmp_path / "metrics.jsonl", keep_until=3).write({"update": 4})
     assert rows(tmp_path / "metrics.jsonl") == [4]

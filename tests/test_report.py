@@ -15,23 +15,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import support_own
 from PIL import Image
-from support import QUICK, train
+from support import QUICK, train_here
 from support_runs import written_run
 
 from qtrl_hpc import evaluate, export
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.cli import parse_train
 from qtrl_hpc.config import Config
+from qtrl_hpc.evaluate import Evaluation
 from qtrl_hpc.output_file import REPORT_SIGNATURE
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.gates import Fixed, cz, h, rx, ry
 from qtrl_hpc.quantum.qpu import StatevectorQPU
 from qtrl_hpc.report.__main__ import main
-from qtrl_hpc.report.circuit import circuit_of, drawn_circuit, gate_words
+from qtrl_hpc.report.circuit import Circuit, circuit_of, drawn_circuit, gate_words
 from qtrl_hpc.report.commands import closest_preset, commands
+from qtrl_hpc.report.curves import grouped
 from qtrl_hpc.report.data import load
-from qtrl_hpc.report.page import number
+from qtrl_hpc.report.figures import circuit_picture
+from qtrl_hpc.report.page import Report, cards, number
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_FLAGS = [
@@ -39,6 +43,7 @@ BROWSER_FLAGS = [
     *("--disable-component-update", "--disable-sync"),
 ]
 WIDTHS = (390, 1280)
+QUBITS_IN_A_RING = Ansatz(num_qubits=3, num_layers=1, gates=(ry(0, 0), cz(0, 1), cz(1, 2), cz(2, 0), h(0), h(1)))
 VOID = {"meta", "link", "br", "img", "source"}
 
 
@@ -65,7 +70,7 @@ def browser():
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "first"
-    train(path, *QUICK, "--updates=30", "--agents-per-rank=2", "--seed=3")
+    train_here(path, *QUICK, "--updates=30", "--agents-per-rank=2", "--seed=3")
     return path
 
 
@@ -209,11 +214,23 @@ def test_text_of_a_stranger_is_text(browser, run_dir, tmp_path):
 
 def test_several_runs_are_a_table_and_the_best_is_told(browser, run_dir, tmp_path):
     low = written_run(tmp_path / "low", [0.0] * 30, layers=7)
-    assert main([str(low), str(run_dir), f"--output={tmp_path / 'x.html'}", "--episodes=2"]) == 0
-    page, complaints = opened(browser, tmp_path / "x.html")
-    assert complaints == []
+    others = [str(written_run(tmp_path / f"shots{n}", [0.0, 0.1], qpu="aer", shots=n)) for n in (64, 128, 256)]
+    assert main([str(low), str(run_dir), *others, f"--output={tmp_path / 'x.html'}", "--episodes=2"]) == 0
+    for width in WIDTHS:
+        page, complaints = opened(browser, tmp_path / "x.html", width)
+        assert complaints == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cells = "[...document.querySelectorAll('section[aria-labelledby=runs] tbody tr:first-child td')]"
+        assert page.evaluate(f"{cells}.map(e => e.getClientRects()[0].height)")[0] < 200  # words are not cut to letters
+        # No words of an axis reach beyond the figure, whose legend is below.
+        cut = (
+            "[...document.querySelectorAll('.grid figure svg')].map(s => [s, s.getBoundingClientRect()])"
+            ".flatMap(([s, b]) => [...s.querySelectorAll('text')].filter(t => (r => r.top < b.top - 1 || "
+            "r.bottom > b.bottom + 1)(t.getBoundingClientRect())).map(t => t.textContent))"
+        )
+        assert page.evaluate(cut) == []
     assert page.inner_text("section[aria-labelledby=runs] strong") == "first"
-    assert page.evaluate("document.querySelectorAll('section[aria-labelledby=runs] tbody tr').length") == 2
+    assert page.evaluate("document.querySelectorAll('section[aria-labelledby=runs] tbody tr').length") == 5
     assert page.evaluate("document.querySelectorAll('#figure-reward svg text').length") > 5
 
 
@@ -226,7 +243,7 @@ def test_several_runs_are_a_table_and_the_best_is_told(browser, run_dir, tmp_pat
     ],
 )
 def test_other_runs_have_their_report_too(browser, tmp_path, flags, words):
-    train(tmp_path / "run", *QUICK, "--updates=3", *flags)
+    train_here(tmp_path / "run", *QUICK, "--updates=3", *flags)
     (tmp_path / "run" / "status.json").unlink()  # as older versions left it
     assert main([str(tmp_path / "run"), "--episodes=2", "--gif-episodes=1"]) == 0
     page, complaints = opened(browser, tmp_path / "run" / "report.html", 390)
@@ -310,7 +327,7 @@ def test_gates_are_called_by_what_they_are():
     assert gate_words([np.pi, 0, np.pi]) == ("X", "")
     assert gate_words([0, 0, np.pi]) == ("Z", "")
     assert gate_words([np.pi / 2, 0, np.pi]) == ("H", "")
-    assert gate_words([1, 0, 0.5]) == ("U3", "1.00, 0.00, 0.50")
+    assert gate_words([0.5, 0, np.pi]) == ("U3", "0.50, 0.00, 3.14")
     assert gate_words([phi[2], 0.5, phi[1]]) == ("U3", "φ2, 0.5, φ1")
 
 
@@ -319,6 +336,14 @@ def test_gates_with_the_same_angles_are_drawn_in_one_circuit():
     figure = drawn_circuit(Ansatz(num_qubits=2, num_layers=1, gates=tuple(gates)), {})
     written = [text.get_text() for text in figure.axes[0].texts]
     assert (written.count("H"), written.count("RY"), written.count("U3")) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("ansatz", [support_own.everything(3, 1), QUBITS_IN_A_RING])
+def test_gates_that_share_an_angle_or_have_it_fixed_are_drawn(ansatz):
+    circuit = Circuit(ansatz=ansatz, layer=ansatz, num_weights=8, probabilities=None, at_start=None)
+    picture = circuit_picture(circuit)
+    assert f"{len(ansatz.targets)} gates on 3 qubits" in picture.alt
+    assert picture.svg.count("<path") > len(ansatz.targets)
 
 
 def test_commands_make_the_same_run(tmp_path):
@@ -349,3 +374,13 @@ def test_commands_name_what_they_are_to_import():
 )
 def test_numbers_are_written_for_people(value, text):
     assert number(value) == text
+
+
+def test_an_interval_that_begins_at_nothing_is_shown(tmp_path):
+    run = load(written_run(tmp_path / "a", [0.1]))
+    found = Evaluation(
+        **{"policy": "x", "env_id": "x", "episodes": 20, "seed": 0, "greedy": False, "success_rate": 0.1},
+        **{"success_means": "x", "episode_length_mean": 9.0, "reward_mean": 0.1, "reward_low": 0.0, "reward_high": 0.2},
+    )
+    report = Report(run=run, groups=grouped([run]), checkpoint=None, time=None, evaluation=found)
+    assert cards(report)[0] == ("Evaluated reward", "0.1", "95 % interval 0 to 0.2; 20 episodes")

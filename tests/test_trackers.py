@@ -1,6 +1,7 @@
 """What trackers are handed, read back with their own readers; evaluations and animations during a training."""
 
 import json
+import os
 import random
 import shutil
 import struct
@@ -8,12 +9,19 @@ import sys
 
 import numpy as np
 import pytest
-from support import QUICK, REPOSITORY, Job, metrics, result, train
+from support import QUICK, Job, metrics, result, train, train_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from qtrl_hpc import evaluate, export
+from qtrl_hpc.animation import gif
 from qtrl_hpc.config import Config
+from qtrl_hpc.errors import UserError
+from qtrl_hpc.monitoring import Sight
+from qtrl_hpc.recorder import Recorder
+from qtrl_hpc.run_directory import RunDirectory
+from qtrl_hpc.status import Status
+from qtrl_hpc.trackers import Tracking
 from qtrl_hpc.trackers.event_file import masked_crc
 from qtrl_hpc.trackers.tags import Totals, evaluation_tags, update_tags
 from qtrl_hpc.trackers.tensorboard import TensorBoard
@@ -159,7 +167,7 @@ def test_event_file_of_a_second_start_is_read_last(tmp_path):
 
 
 def test_watching_changes_nothing_of_what_is_trained(watched, tmp_path):
-    train(tmp_path / "run", *FLAGS, "--trackers=[]")
+    train_here(tmp_path / "run", *FLAGS, "--trackers=[]")
     assert result(tmp_path / "run") == result(watched)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert not names & {"tensorboard", "evaluations.jsonl", "videos", "trackers.json"}
@@ -168,7 +176,7 @@ def test_watching_changes_nothing_of_what_is_trained(watched, tmp_path):
 def test_evaluation_is_what_the_command_finds(watched, tmp_path, capsys):
     """The last evaluation has the weights of the last checkpoint, and the same episodes."""
     policy = str(tmp_path / "policy.h5")
-    assert export.main([str(watched), "--output", policy]) == 0
+    assert export.main([str(watched), "--output", policy, "--episodes=0"]) == 0
     capsys.readouterr()
     assert evaluate.main([policy, "--episodes=4", "--seed=3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -213,32 +221,43 @@ def test_training_imports_no_torch_for_it(tmp_path):
         ("--video-every=5", "imageio", "report"),
     ],
 )
-def test_a_missing_package_is_refused_at_the_start(tmp_path, flag, module, extra):
-    (tmp_path / f"{module}.py").write_text("raise ImportError('not here')")
-    job = train(tmp_path / "run", *FLAGS, flag, code=2, environ={"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"})
-    [line] = job.errors
-    assert line.startswith(f"error: {flag.partition('=')[0]}")
+def test_a_missing_package_is_refused_at_the_start(tmp_path, monkeypatch, flag, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError) as refusal:
+        train_here(tmp_path / "run", *FLAGS, flag)
+    line = str(refusal.value)
+    assert line.startswith(flag.partition("=")[0])
     assert module in line
     assert line.endswith(f"pip install 'qtrl_hpc[{extra}]'")
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_and_biases_goes_on_under_one_id_and_says_nothing(tmp_path):
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory):
+    """A run for both services that a kill between two checkpoints has left at update 25, gone on from 20 to 27."""
     pytest.importorskip("wandb")
-    run_dir = tmp_path / "run"
-    job = train(run_dir, *FLAGS, "--trackers=[wandb]")
-    assert "wandb" not in job.out + job.err
-    [first] = (run_dir / "wandb").glob("offline-run-*")
-    identity = json.loads((run_dir / "trackers.json").read_text())["wandb"]
-    assert first.name.endswith(identity)
-    rows = _wandb_rows(first / f"run-{identity}.wandb")
-    assert [row["quantum/probability_entropy"] for row in rows] == [
-        row["probability_entropy"] for row in metrics(run_dir)
-    ]
+    pytest.importorskip("mlflow")
+    run_dir = tmp_path_factory.mktemp("tracked") / "run"
+    job = train(run_dir, *FLAGS, "--trackers=[wandb,mlflow]")
+    assert job.err == ""
+    assert "wandb" not in job.out
+    (run_dir / "checkpoint-0000000025.h5").unlink()
+    (run_dir / "checkpoint.h5").unlink()
+    (run_dir / "checkpoint.h5").hardlink_to(run_dir / "checkpoint-0000000020.h5")
     train(run_dir, "--resume", "--updates=27")
-    both = list((run_dir / "wandb").glob(f"offline-run-*-{identity}"))
-    updates = [row["_step"] for folder in sorted(both) for row in _wandb_rows(folder / f"run-{identity}.wandb")]
-    assert updates == list(range(1, 28))
+    return run_dir
+
+
+def test_weights_and_biases_goes_on_under_one_id(tracked):
+    identity = json.loads((tracked / "trackers.json").read_text())["wandb"]
+    first, second = (
+        _wandb_rows(folder / f"run-{identity}.wandb")
+        for folder in sorted((tracked / "wandb").glob(f"offline-run-*-{identity}"))
+    )
+    assert [row["_step"] for row in first] == list(range(1, 26))
+    assert [row["_step"] for row in second] == list(range(21, 28))
+    entropies = [row["quantum/probability_entropy"] for row in first[:20] + second]
+    assert entropies == [row["probability_entropy"] for row in metrics(tracked)]
 
 
 def _wandb_rows(path):
@@ -263,22 +282,76 @@ def _wandb_rows(path):
     return rows
 
 
-def test_mlflow_goes_on_in_one_run_and_has_each_update_once(tmp_path):
-    pytest.importorskip("mlflow")
+def test_mlflow_goes_on_in_one_run_and_has_each_update_once(tracked):
     from mlflow import MlflowClient
 
-    run_dir = tmp_path / "run"
-    job = train(run_dir, *FLAGS, "--trackers=[mlflow]")
-    assert job.err == ""
-    (run_dir / "checkpoint-0000000025.h5").unlink()
-    (run_dir / "checkpoint.h5").unlink()
-    (run_dir / "checkpoint.h5").hardlink_to(run_dir / "checkpoint-0000000020.h5")
-    train(run_dir, "--resume", "--updates=27")
-    client = MlflowClient(tracking_uri=f"sqlite:///{run_dir}/mlflow.db")
-    identity = json.loads((run_dir / "trackers.json").read_text())["mlflow"]
+    client = MlflowClient(tracking_uri=f"sqlite:///{tracked}/mlflow.db")
+    identity = json.loads((tracked / "trackers.json").read_text())["mlflow"]
     run = client.get_run(identity)
     assert run.info.status == "FINISHED"
     assert run.data.params["env_id"] == "CartPole-v1"
     history = client.get_metric_history(identity, "quantum/participation_ratio")
     found = sorted((metric.step, metric.value) for metric in history)
-    assert found == [(row["update"], row["participation_ratio"]) for row in metrics(run_dir)]
+    assert found == [(row["update"], row["participation_ratio"]) for row in metrics(tracked)]
+
+
+def test_mlflow_is_told_what_was_on_the_way_when_the_process_before_was_killed(tmp_path):
+    """Of eleven updates, each with an evaluation, it was sent four; then one is taken back and made again."""
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    from qtrl_hpc.trackers.mlflow import MLflow
+
+    config = Config()
+    rows = [{"update": n, "steps": 4, "seconds": 0.5, "entropy_mean": 0.1, "grad_norm": n / 8} for n in range(1, 12)]
+    seen = [{"update": n, "reward_mean": n / 4} for n in range(1, 12)]
+    killed = Tracking([MLflow(tmp_path, config)], config, 2, Totals())
+    for row, evaluation in zip(rows, seen, strict=True):
+        killed.update(row)
+        killed.evaluation(evaluation)
+        if row["update"] == 4:
+            killed.flush()
+    heir = Tracking([MLflow(tmp_path, config)], config, 2, Totals.of(rows[:10]))
+    heir.catch_up(rows[:10], seen[:10], 10)
+    heir.cut_back(9, Totals.of(rows[:9]))
+    for row, evaluation in zip(rows[9:], seen[9:], strict=True):
+        heir.update(row)
+        heir.evaluation(evaluation)
+    heir.close(done=True)
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    identity = json.loads((tmp_path / "trackers.json").read_text())["mlflow"]
+
+    def history(tag):
+        return sorted((metric.step, metric.value) for metric in client.get_metric_history(identity, tag))
+
+    assert history("train/grad_norm") == [(n, n / 8) for n in range(1, 12)]
+    assert history("eval/mean_reward") == [(n, n / 4) for n in range(1, 12)]
+    assert history("time/total_timesteps") == [(n, 4.0 * n) for n in range(1, 12)]
+
+
+def test_what_was_seen_already_is_not_told_again(tmp_path):
+    """Where ranks die, those left look at the policy of the update that they go back to."""
+    directory = RunDirectory(tmp_path / "run", resume=False)
+    recorder = Recorder(directory, 0, Config(updates=9), 1, Status(directory.path, 9, 1), quiet=True)
+    sight = Sight(3, {"update": 3, "reward_mean": 0.5, "episodes": 1}, gif([np.zeros((20, 30, 3), np.uint8)]))
+    with recorder:
+        recorder.seen(sight)
+        recorder.cut_back(3)
+        recorder.seen(sight)
+    found = events(directory.path)
+    assert [image.step for image in found.Images("eval/episode")] == [3]
+    assert scalars(found, "eval/mean_reward") == [(3, 0.5)]
+    assert [row["update"] for row in evaluations(directory.path)] == [3]
+
+
+def test_what_ended_a_run_is_not_hidden_by_files_that_cannot_be_closed(tmp_path, monkeypatch):
+    """A full disk: the row that could not be written is tried once more when its file is closed."""
+    closed = []
+    monkeypatch.setattr(Tracking, "close", lambda self, *, done: closed.append(done))
+    recorder = Recorder(
+        RunDirectory(tmp_path / "run", resume=False), 0, Config(), 1, Status(tmp_path, 9, 1), quiet=True
+    )
+    monkeypatch.setattr(recorder._metrics, "close", lambda: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+    with pytest.raises(KeyError), recorder:
+        raise KeyError
+    assert closed == [False]

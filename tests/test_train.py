@@ -482,7 +482,9 @@ def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run, fini
 
 
 def test_leftovers_of_a_killed_writer_are_swept_up_when_the_run_is_taken_up(run):
-    leftovers = [run / ".checkpoint-0000000002.h5.abc123.tmp", run / ".checkpoint.h5.999999.tmp"]
+    names = [".checkpoint-0000000002.h5.abc123.tmp", ".checkpoint.h5.999999.tmp", ".status.json.a.tmp"]
+    leftovers = [run / name for name in [*names, ".trackers.json.a.tmp", "videos/.update-000005.gif.a.tmp"]]
+    (run / "videos").mkdir()
     for leftover in leftovers:
         leftover.write_bytes(b"half")
     RunDirectory(run, resume=True)

@@ -96,7 +96,7 @@ def _draw_circuit(report: Report, checkpoint: Checkpoint, options: argparse.Name
 
 
 def _play(report: Report, checkpoint: Checkpoint, options: argparse.Namespace) -> None:
-    _say(f"{options.episodes} episodes")
+    _say(f"{options.episodes} episode{'s' if options.episodes > 1 else ''}")
     try:
         env_id = agent.trusted_env_id(checkpoint, options.env_id)
         policy = Policy(checkpoint.policy_spec, checkpoint.theta, options.policy_network)

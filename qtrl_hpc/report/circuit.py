@@ -20,6 +20,8 @@ MOST_SIMULATED = 22
 """Qubits: the probabilities of more are not worked out, as that would take longer than a report may."""
 MOST_DRAWN = 20
 """Qubits: a picture of more could not be read."""
+FIXED_GATES = {"X": (math.pi, 0.0, math.pi), "Z": (0.0, 0.0, math.pi), "H": (math.pi / 2, 0.0, math.pi)}
+"""Gates without angles -> theirs as a U3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +107,11 @@ def drawn_circuit(ansatz: Ansatz, style: dict[str, Any]) -> Any:
 
     real = qiskit_circuit(ansatz, list(ParameterVector("φ", ansatz.num_angles)))
     shown = QuantumCircuit(ansatz.num_qubits)
-    # Two parameters of one name do not go into one circuit; gates with the same angles have the same one.
-    parameters: dict[str, Parameter] = {}
+    words: dict[str, Parameter] = {}  # Qiskit refuses two of one name, and gates may share an angle or have it fixed
     for instruction in real.data:
         qubits = [real.find_bit(qubit).index for qubit in instruction.qubits]
         name, angles = gate_words(list(instruction.operation.params[:3]))
-        gate = Gate(name, 1, [parameters.setdefault(angles, Parameter(angles))] if angles else [])
+        gate = Gate(name, 1, [words.setdefault(angles, Parameter(angles))] if angles else [])
         if len(qubits) == 2:
             gate = ControlledGate(f"c{name}", 2, gate.params, num_ctrl_qubits=1, base_gate=gate)
         shown.append(gate, qubits)
@@ -123,11 +124,9 @@ def gate_words(angles: list[Any]) -> tuple[str, str]:
     fixed = [None if number is not None else float(angle) for number, angle in zip(numbers, angles, strict=True)]
     trained = [number for number in numbers if number is not None]
     if not trained:
-        known = {"X": (math.pi, 0.0, math.pi), "Z": (0.0, 0.0, math.pi), "H": (math.pi / 2, 0.0, math.pi)}
-        for name, as_u3 in known.items():
-            if np.allclose(np.array(fixed, np.float64), as_u3):
-                return name, ""
-        return "U3", ", ".join(f"{angle:.2f}" for angle in fixed)
+        values = np.array(fixed, np.float64)
+        name = next((name for name, known in FIXED_GATES.items() if np.allclose(values, known)), None)
+        return (name, "") if name else ("U3", ", ".join(f"{angle:.2f}" for angle in fixed))
     if len(trained) == 3 and trained == list(range(trained[0], trained[0] + 3)):
         return "U3", f"φ{trained[0]}–{trained[-1]}"
     words = [

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ def closest_preset(config: Config) -> tuple[str, dict[str, tuple[Any, Any]]]:
     """Return the packaged configuration that is nearest, and for each key that differs, its value and ours."""
     ours = config.to_dict()
     found = {}
-    for name in preset_names():
-        theirs = preset(name).to_dict()
+    for name, packaged in _presets().items():
+        theirs = packaged.to_dict()
         found[name] = {key: (theirs[key], ours[key]) for key in ours if ours[key] != theirs[key]}
     nearest = min(found, key=lambda name: (len(found[name]), name != "tuned"))
     return nearest, found[nearest]
@@ -47,6 +48,11 @@ def _own_modules(config: Config, *keys: str) -> str:
     """Return the flags without which a command does not import what the run has by MODULE:OBJECT."""
     values = {key: getattr(config, key) for key in keys}
     return "".join(f" --{key.replace('_', '-')} {shlex.quote(name)}" for key, name in values.items() if ":" in name)
+
+
+@cache
+def _presets() -> dict[str, Config]:
+    return {name: preset(name) for name in preset_names()}
 
 
 def as_flag(value: Any) -> str:

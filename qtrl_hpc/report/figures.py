@@ -20,6 +20,8 @@ from qtrl_hpc.report.time import Time
 
 SIZE = (5.2, 3.1)
 """Inches: text of 10 points can be read where this is as wide as a phone."""
+LEGEND_LINE = 0.2
+"""Inches that a line of a legend below takes, lest the axes have too little left."""
 MOST_LAYERS, MOST_SIDE = 6, 512
 BINS = 60
 CIRCUIT_STYLE = {
@@ -188,6 +190,7 @@ def _curves(
             axes.set_yscale("log")
         if any(each.label for each in curves):
             if len(curves) > 3 or max(len(each.label) for each in curves) > 24:
+                figure.set_size_inches(SIZE[0], SIZE[1] + LEGEND_LINE * len(curves))
                 figure.legend(loc="outside lower center")
             else:
                 axes.legend()

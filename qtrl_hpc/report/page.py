@@ -119,9 +119,8 @@ def cards(report: Report) -> list[tuple[str, str, str]]:
     run, found = report.run, report.evaluation
     shown = []
     if found:
-        between = (
-            f"95 % interval {number(found.reward_low)} to {number(found.reward_high)}; " if found.reward_low else ""
-        )
+        known = found.reward_low is not None
+        between = f"95 % interval {number(found.reward_low)} to {number(found.reward_high)}; " if known else ""
         shown.append(("Evaluated reward", number(found.reward_mean), f"{between}{found.episodes} episodes"))
     recent = f"mean of the last {min(RECENT_UPDATES, len(run.rows))} updates"
     shown.append(("Training reward", number(run.recent_reward), recent))

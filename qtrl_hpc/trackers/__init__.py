@@ -1,6 +1,6 @@
 """Where a run can be watched while it goes on: TensorBoard, Weights & Biases, MLflow."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,11 @@ _NEEDS = {
 
 class Tracker(Protocol):
     """A service or a folder that takes numbers by tag and update."""
+
+    @property
+    def logged(self) -> int:
+        """Return the last update whose values it held when it was opened."""
+        ...
 
     def log(self, update: int, values: Mapping[str, float]) -> None:
         """Take the values of one update; updates come in order."""
@@ -71,7 +76,7 @@ def open_trackers(config: Config, run_dir: Path, update: int, about: str) -> lis
     if "wandb" in config.trackers:
         from qtrl_hpc.trackers.wandb import WeightsAndBiases
 
-        opened.append(WeightsAndBiases(run_dir, config))
+        opened.append(WeightsAndBiases(run_dir, config, update))
     if "mlflow" in config.trackers:
         from qtrl_hpc.trackers.mlflow import MLflow
 
@@ -106,6 +111,30 @@ class Tracking:
     def video(self, update: int, path: Path) -> None:
         """Hand on a GIF."""
         self._each(lambda tracker: tracker.video(update, VIDEO, path))
+
+    def catch_up(
+        self, updates: Iterable[Mapping[str, Any]], evaluations: Iterable[Mapping[str, Any]], update: int
+    ) -> None:
+        """Hand on what the run's files hold to trackers that lack it.
+
+        One that sends in batches has lost those that were on the way when the process before was killed.
+
+        Args:
+            updates: rows of ``metrics.jsonl``, looked at only where a tracker is behind.
+            evaluations: objects of ``evaluations.jsonl``, likewise.
+            update: the last that is done.
+        """
+        behind = [tracker for tracker in self._trackers if tracker.logged < update]
+        if not behind:
+            return
+        seen, totals = {row["update"]: row for row in evaluations}, Totals()
+        for row in updates:
+            number, totals = row["update"], totals.plus(row)
+            for tracker in behind:
+                if tracker.logged < number:
+                    tracker.log(number, update_tags(row, self._config, totals, self._num_ranks))
+                    if number in seen:
+                        tracker.log(number, evaluation_tags(seen[number]))
 
     def flush(self) -> None:
         """Let all keep safe what they have."""

@@ -21,6 +21,8 @@ from qtrl_hpc.trackers.names import keep_name, known_name
 EXPERIMENT = "qtrl_hpc"
 MOST_METRICS, MOST_PARAMS = 1000, 100
 """Of one request."""
+MOST_OF_UPDATE = 100
+"""Metrics, at least."""
 LAST_UPDATE = "time/iterations"
 
 
@@ -61,25 +63,27 @@ class MLflow:
             for start in range(0, len(params), MOST_PARAMS):
                 self._client.log_batch(self._run_id, params=params[start : start + MOST_PARAMS])
             keep_name(run_dir, "mlflow", self._run_id)
-            self._logged = self._last = 0
+            self.logged = self._last = 0
         else:
             self._run_id = known
             self._client.update_run(known, status=RunStatus.to_string(RunStatus.RUNNING))
-            self._logged = self._last = int(self._client.get_run(known).data.metrics.get(LAST_UPDATE, 0))
+            self.logged = self._last = int(self._client.get_run(known).data.metrics.get(LAST_UPDATE, 0))
 
     def log(self, update: int, values: Mapping[str, float]) -> None:
         """Take one update's values; they are sent when they fill a request."""
+        begins = update > self._last
         self._last = max(self._last, update)
-        if update <= self._logged:
+        if update <= self.logged:
             return
-        if len(self._metrics) + len(values) > MOST_METRICS:
+        # An update and its evaluation are sent together: of an update that MLflow knows, nothing is sent again.
+        if begins and len(self._metrics) + MOST_OF_UPDATE > MOST_METRICS:
             self._send()
         now = int(time.time() * 1000)
         self._metrics += [Metric(tag, value, now, update) for tag, value in values.items()]
 
     def video(self, update: int, tag: str, path: Path) -> None:
         """Keep a GIF among the run's artifacts."""
-        if update > self._logged:
+        if update > self.logged:
             self._client.log_artifact(self._run_id, str(path), "videos")
 
     def flush(self) -> None:
@@ -88,7 +92,7 @@ class MLflow:
 
     def cut_back(self, update: int) -> None:
         """Log nothing until what was logged already has been made again."""
-        self._logged = self._last
+        self.logged = self._last
 
     def close(self, *, done: bool) -> None:
         """Send all values, and say how the run ended."""

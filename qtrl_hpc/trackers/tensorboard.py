@@ -25,6 +25,7 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, update: int, about: str) -> None:
+        self.logged = update
         self._file = EventFile(folder)
         self._event = Event()
         self._tags: tuple[str, ...] = ()

@@ -27,13 +27,14 @@ class WeightsAndBiases:
     Args:
         run_dir: of the run.
         config: of the run.
+        update: to go on after.
 
     Raises:
         UserError: Weights & Biases refuses to start.
     """
 
-    def __init__(self, run_dir: Path, config: Config) -> None:
-        self._last = self._logged = 0
+    def __init__(self, run_dir: Path, config: Config, update: int) -> None:
+        self.logged, self._last, self._again_until = update, 0, 0
         identity = known_name(run_dir, "wandb") or uuid.uuid4().hex[:8]
         mode: Any = os.environ.get("WANDB_MODE", "offline")  # what is no mode wandb refuses itself
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -57,12 +58,12 @@ class WeightsAndBiases:
     def log(self, update: int, values: Mapping[str, float]) -> None:
         """Log one update's values."""
         self._last = update
-        if update > self._logged:
+        if update > self._again_until:
             self._run.log(dict(values), step=update)
 
     def video(self, update: int, tag: str, path: Path) -> None:
         """Log a GIF."""
-        if update > self._logged:
+        if update > self._again_until:
             self._run.log({tag: wandb.Video(str(path), format="gif")}, step=update)
 
     def flush(self) -> None:
@@ -70,7 +71,7 @@ class WeightsAndBiases:
 
     def cut_back(self, update: int) -> None:
         """Log nothing until what was logged already has been made again."""
-        self._logged = max(self._logged, self._last)
+        self._again_until = max(self._again_until, self._last)
 
     def close(self, *, done: bool) -> None:
         """Let it write, and send, what it has; what takes longer than a minute is left to ``wandb sync``."""

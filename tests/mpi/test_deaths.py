@@ -4,8 +4,10 @@ import json
 import signal
 import sys
 
+import numpy as np
 import pytest
 from support import QUICK, Job, metrics, result, start, train, updates_done
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qtrl_hpc.checkpoint import Checkpoint
 
@@ -15,12 +17,12 @@ TOLERANT = ["--with-ft", "ulfm"]
 GO_ON = [*QUICK, "--reduction=ordered", "--checkpoint-every=7", "--on-agent-failure=continue"]
 
 
-def killed(run_dir, *flags, ranks, victims, environ=None):
-    """Train, and kill ranks one after another once the others have come on since the last."""
+def killed(run_dir, *flags, ranks, victims, between=2, environ=None):
+    """Train, and kill ranks one after another once the others have come on by some updates since the last."""
     job = start(run_dir, *flags, ranks=ranks, launcher=TOLERANT, environ=environ)
     for victim in victims:
         before = updates_done(run_dir)
-        job.wait_until(lambda before=before: updates_done(run_dir) > before + 2, "updates")
+        job.wait_until(lambda before=before: updates_done(run_dir) > before + between, "updates")
         job.send(signal.SIGKILL, victim)
         job.wait_until(lambda victim=victim: f"rank {victim} died" in job.err, "the others' notice")
     assert job.wait() == 0, job.err
@@ -73,6 +75,32 @@ def test_rank_that_hangs_is_ended_and_the_others_go_on(tmp_path):
     assert job.wait() == 0
     assert job.processes() == []
     assert status(run_dir)["state"] == "done"
+
+
+def test_what_is_watched_goes_on_with_the_new_rank_0(tmp_path):
+    """Each update, evaluation and animation once and in order, for all who watch, whoever wrote it."""
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    run_dir, updates = tmp_path / "run", 600
+    flags = [*GO_ON, f"--updates={updates}", "--checkpoint-every=100000", "--trackers=[tensorboard,mlflow]"]
+    flags += ["--evaluate-every=3", "--evaluate-episodes=2", "--video-every=40", "--quorum=0.3"]
+    killed(run_dir, *flags, ranks=3, victims=[1, 0], between=60)
+    every, third = list(range(1, updates + 1)), list(range(3, updates + 1, 3))
+    videos = list(range(40, updates + 1, 40))
+    evaluations = [json.loads(line)["update"] for line in (run_dir / "evaluations.jsonl").read_text().splitlines()]
+    assert [row["update"] for row in metrics(run_dir)] == every
+    assert evaluations == third
+    assert sorted(path.name for path in (run_dir / "videos").iterdir()) == [f"update-{n:06d}.gif" for n in videos]
+    board = EventAccumulator(str(run_dir / "tensorboard"), {"scalars": 0, "images": 0}).Reload()
+    client = MlflowClient(tracking_uri=f"sqlite:///{run_dir}/mlflow.db")
+    identity = json.loads((run_dir / "trackers.json").read_text())["mlflow"]
+    for tag, steps in (("train/grad_norm", every), ("eval/mean_reward", third)):
+        assert [event.step for event in board.Scalars(tag)] == steps, tag
+        assert sorted(metric.step for metric in client.get_metric_history(identity, tag)) == steps, tag
+    assert [event.step for event in board.Images("eval/episode")] == videos
+    elapsed = [event.value for event in board.Scalars("time/total_timesteps")]
+    assert elapsed == np.cumsum([row["steps"] for row in metrics(run_dir)]).tolist()
 
 
 @pytest.mark.parametrize("killed", ["nobody", "rank 2"])
