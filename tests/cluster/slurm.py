@@ -139,11 +139,18 @@ class Slurm:
             time.sleep(0.01)
 
     def revive(self, node: str) -> None:
-        """Start a node that is not up, and let it take jobs."""
+        """Start a node that is not up, and wait until it is."""
         if node not in self._daemons:
             self.start_node(node)
-        if "DOWN" in self.command("scontrol", "show", "node", "--oneliner", node):
+        self._wait_for(node, lambda: self._is_up(node))
+
+    def _is_up(self, node: str) -> bool:
+        """Say whether a node is not down; have one that is taken up again."""
+        if "DOWN" not in self.command("scontrol", "show", "node", "--oneliner", node):
+            return True
+        with suppress(RuntimeError):  # refused where the node has come up since, by slurmd's report
             self.command("scontrol", "update", f"nodename={node}", "state=resume")
+        return False
 
     def wait_until_idle(self) -> None:
         """Wait until all nodes could take a job."""
