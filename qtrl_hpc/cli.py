@@ -134,9 +134,19 @@ def parse_train(argv: list[str]) -> TrainOptions:
     return TrainOptions(config=config, run_dir=run_dir, resume=own.resume)
 
 
-def asks_for_help(argv: list[str]) -> bool:
-    """Return whether the command line wants the help text."""
-    return "-h" in argv or "--help" in argv
+def command_line(argv: list[str] | None, print_help: Callable[[], None]) -> list[str]:
+    """Return the command line of a command that every rank runs; one that asks for help ends here, with one help text.
+
+    Args:
+        argv: the command line; None for this process's own.
+        print_help: is called by the first process alone.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if "-h" in arguments or "--help" in arguments:
+        if launched_rank(os.environ) == 0:
+            print_help()
+        sys.exit(EXIT_DONE)
+    return arguments
 
 
 def print_train_help() -> None:
@@ -338,15 +348,19 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     return read
 
 
-def run_refusing(command: Callable[[], int]) -> int:
+def run_refusing(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
     """Run a command that needs no MPI; print a ``UserError`` as one line and return exit code 2.
 
     Under a launcher its first process alone does the work.
+
+    Args:
+        command: reads the command line, does what it says and returns the exit code.
+        argv: the command line; None for this process's own.
     """
     if launched_rank(os.environ) > 0:
         return EXIT_DONE
     try:
-        return command()
+        return command(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

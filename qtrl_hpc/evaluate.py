@@ -15,6 +15,7 @@ from qtrl_hpc.environment import check_fits, make_environment
 from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.evaluation import Outcome, outcome
 from qtrl_hpc.inference import Policy, checked_device
+from qtrl_hpc.output_file import refusing_unwritable
 from qtrl_hpc.play import Act, play_episode
 from qtrl_hpc.policy_file import PolicyFile
 
@@ -34,7 +35,7 @@ class Evaluation(Outcome):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_refusing(lambda: command(sys.argv[1:] if argv is None else argv))
+    return run_refusing(command, argv)
 
 
 def command(argv: list[str]) -> int:
@@ -157,10 +158,8 @@ def _animate(policy: Policy, env_id: str, options: argparse.Namespace, episodes:
             most_steps=policy.spec.max_episode_steps,
             say=lambda _: progress.advance(task),
         )
-    try:
+    with refusing_unwritable(options.gif, "--gif"):
         size = write_gif(options.gif, frames)
-    except OSError as error:
-        raise UserError(f"--gif: got {options.gif}, which cannot be written ({error.strerror})") from error
     print(f"{options.gif}: {len(episodes)} episodes, {len(frames)} frames, {size / 1000:.0f} kB", file=sys.stderr)
 
 

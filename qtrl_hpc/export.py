@@ -4,8 +4,7 @@ import argparse
 import dataclasses
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qtrl_hpc import files, hdf5
+from qtrl_hpc import hdf5
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.environment import check_fits, make_environment
@@ -24,6 +23,7 @@ from qtrl_hpc.evaluate import chosen_environment, evaluate
 from qtrl_hpc.inference import Policy, parameter_shapes
 from qtrl_hpc.model_card import card, write_card
 from qtrl_hpc.onnx_export import VerificationError, encode, random_observations, require_onnx, to_onnx, verify
+from qtrl_hpc.output_file import refusing_unwritable, write_output
 from qtrl_hpc.policy import MLP
 from qtrl_hpc.policy_file import SUFFIXES, PolicyFile
 from qtrl_hpc.provenance import versions
@@ -34,7 +34,7 @@ _OBSERVATIONS = 256  # of the environment, that an ONNX model is verified on
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_refusing(lambda: export(sys.argv[1:] if argv is None else argv))
+    return run_refusing(export, argv)
 
 
 def export(argv: list[str]) -> int:
@@ -111,15 +111,14 @@ class _Export:
         """
         contents = {path: self._content(path.suffix) for path in self._outputs}
         for path, content in contents.items():
-            with _refusing(path):
-                files.replace(path, content)
+            write_output(path, "--output", content)
         self.kept = []
         for stem in dict.fromkeys(path.with_suffix("") for path in self._outputs):
             group = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
             group = [path for path in group if path in contents or self._is_same(path)]
             path = stem.with_name(f"{stem.name}.md")
             text = card(self.file, group, licence=self._licence, not_evaluated=not_evaluated)
-            with _refusing(path):
+            with refusing_unwritable(path, "--output"):
                 if not write_card(path, text):
                     self.kept.append(path)
 
@@ -212,22 +211,13 @@ def _check_output(output: Path, outputs: Sequence[Path]) -> None:
 
 def _check_replaceable(output: Path) -> None:
     """Refuse to overwrite anything but a policy file."""
-    with _refusing(output):
+    with refusing_unwritable(output, "--output"):
         if not output.exists():
             return
     try:
         PolicyFile.load(output)
     except UserError as error:
         raise UserError(f"--output: got {output}, which exists and is no policy file that could be replaced") from error
-
-
-@contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Make a refusal of what the disk answers."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--output: got {path}, which cannot be written ({error.strerror})") from error
 
 
 def _what_was_written(file: PolicyFile, checkpoint: Checkpoint, outputs: Sequence[Path]) -> str:

@@ -11,12 +11,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc import files, npy_format
+from qtrl_hpc import npy_format
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.environment import check_fits, make_environment
 from qtrl_hpc.errors import EXIT_DONE, UserError, one_line
 from qtrl_hpc.evaluate import acting, chosen_environment
 from qtrl_hpc.inference import Policy, checked_device
+from qtrl_hpc.output_file import write_output
 from qtrl_hpc.play import play_episode
 from qtrl_hpc.policy_file import PolicyFile
 
@@ -25,7 +26,7 @@ _ROWS = 8192  # of a batch, at once
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_refusing(lambda: infer(sys.argv[1:] if argv is None else argv))
+    return run_refusing(infer, argv)
 
 
 def infer(argv: list[str]) -> int:
@@ -97,10 +98,7 @@ def act_on_file(policy: Policy, options: argparse.Namespace) -> None:
     except ValueError as error:
         raise UserError(f"--observations: {options.observations}: {one_line(error)}") from error
     actions = np.concatenate([np.asarray(part, np.int64).reshape(-1) for part in chosen])
-    try:
-        files.replace(options.output, npy_format.encode(actions))
-    except OSError as error:
-        raise UserError(f"--output: got {options.output}, which cannot be written ({error.strerror})") from error
+    write_output(options.output, "--output", npy_format.encode(actions))
     counts = np.bincount(actions, minlength=policy.spec.num_actions).tolist()
     said = {"output": str(options.output), "observations": len(actions), "actions": counts}
     words = ", ".join(f"{count} of {action}" for action, count in enumerate(counts))

@@ -1,7 +1,10 @@
 """Files that a command writes where the user says: of the kind that the name says, over nothing of another kind."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from qtrl_hpc import files
 from qtrl_hpc.errors import UserError
 
 REPORT_SIGNATURE = "<!DOCTYPE html>\n<!-- qtrl_hpc.report -->\n"
@@ -32,6 +35,25 @@ def check_output(path: Path, flag: str, *suffixes: str) -> None:
         raise UserError(f"{flag}: got {path}, whose folder does not exist")
     if path.exists() and not _begins(path, SIGNATURES[suffix]):
         raise UserError(f"{flag}: got {path}, which exists and is none of ours ({suffix}) that could be replaced")
+
+
+def write_output(path: Path, flag: str, content: bytes) -> None:
+    """Write a file that the user names, whole or not at all (``files.replace``).
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with refusing_unwritable(path, flag):
+        files.replace(path, content)
+
+
+@contextmanager
+def refusing_unwritable(path: Path, flag: str) -> Iterator[None]:
+    """Refuse a file, naming the flag that names it, where the disk does."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{flag}: got {path}, which cannot be written ({error.strerror})") from error
 
 
 def _begins(path: Path, signatures: tuple[bytes, ...]) -> bool:

@@ -5,19 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qtrl_hpc import files
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.drawing import image, tidy
 from qtrl_hpc.errors import EXIT_DONE, UserError, shown
 from qtrl_hpc.extras import require
-from qtrl_hpc.output_file import check_output
+from qtrl_hpc.output_file import check_output, write_output
 from qtrl_hpc.report.curves import BAND, Curve, curve, default_window, draw, grouped
 from qtrl_hpc.report.data import POSITIONS, QUANTITIES, RunData, load
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_refusing(lambda: plot(sys.argv[1:] if argv is None else argv))
+    return run_refusing(plot, argv)
 
 
 def plot(argv: list[str]) -> int:
@@ -39,10 +38,7 @@ def plot(argv: list[str]) -> int:
             f"--quantity: got {shown(options.quantity)}, which no run has, expected one of {_present(runs)}"
         )
     figure = draw_figure(curves, POSITIONS[options.x], _axis(words, window))
-    try:
-        files.replace(options.output, image(figure, options.output.suffix[1:].lower(), dpi=150))
-    except OSError as error:
-        raise UserError(f"--output: got {options.output}, which cannot be written ({error.strerror})") from error
+    write_output(options.output, "--output", image(figure, options.output.suffix[1:].lower(), dpi=150))
     drawn = f"{_count(len(runs), 'run')} in {_count(len(curves), 'curve')}"
     print(f"{options.output}: {words}, {drawn}, running mean of {_count(window, 'update')}")
     return EXIT_DONE

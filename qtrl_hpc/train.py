@@ -4,16 +4,14 @@ From Python, ``qtrl_hpc.train(config)``: this module is also the function of its
 """
 
 import atexit
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from qtrl_hpc.cli import TrainOptions, asks_for_help, parse_train, print_train_help
+from qtrl_hpc.cli import TrainOptions, command_line, parse_train, print_train_help
 from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED
-from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.training import train
 
@@ -24,11 +22,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command on every rank; exit codes as in docs/architecture.md."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if asks_for_help(arguments):
-        if launched_rank(os.environ) == 0:
-            print_train_help()
-        sys.exit(EXIT_DONE)
+    arguments = command_line(argv, print_train_help)
     stop = StopRequest()
     atexit.register(stop.deafen)
     launch(

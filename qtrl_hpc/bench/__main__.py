@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     # Ended from outside, it still ends the processes that it has started.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
-    return run_refusing(lambda: command(sys.argv[1:] if argv is None else argv))
+    return run_refusing(command, argv)
 
 
 def command(argv: list[str]) -> int:

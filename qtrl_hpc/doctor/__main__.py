@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qtrl_hpc.cli import OneLineParser, asks_for_help, non_empty_path
+from qtrl_hpc.cli import OneLineParser, command_line, non_empty_path
 from qtrl_hpc.distributed import World, library_version
 from qtrl_hpc.doctor import folder, gather, measure, report
 from qtrl_hpc.doctor.checks import examine
@@ -31,12 +31,8 @@ MESSAGES_ADVICE = (
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command on every rank; the exit code is the same on all."""
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = command_line(argv, lambda: _parser().print_help())
     first = launched_rank(os.environ) == 0
-    if asks_for_help(arguments):
-        if first:
-            _parser().print_help()
-        sys.exit(EXIT_DONE)
     try:
         options = _parser().parse_args(arguments)
     except UserError as error:

@@ -4,13 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from qtrl_hpc import files
 from qtrl_hpc.checkpoint import Checkpoint, load_newest
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.extras import require
 from qtrl_hpc.inference import Policy
-from qtrl_hpc.output_file import check_output
+from qtrl_hpc.output_file import check_output, write_output
 from qtrl_hpc.report import agent, figures
 from qtrl_hpc.report.circuit import MOST_DRAWN, MOST_SIMULATED, circuit_of
 from qtrl_hpc.report.curves import default_window, grouped
@@ -23,7 +22,7 @@ NAME = "report.html"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_refusing(lambda: command(sys.argv[1:] if argv is None else argv))
+    return run_refusing(command, argv)
 
 
 def command(argv: list[str]) -> int:
@@ -40,10 +39,7 @@ def command(argv: list[str]) -> int:
     output: Path = options.output or options.runs[0] / NAME
     check_output(output, "--output", ".html")
     content = render(collect(runs, options)).encode()
-    try:
-        files.replace(output, content)
-    except OSError as error:
-        raise UserError(f"--output: got {output}, which cannot be written ({error.strerror})") from error
+    write_output(output, "--output", content)
     print(f"{output}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {len(content) / 1000:.0f} kB, one file")
     return EXIT_DONE
 

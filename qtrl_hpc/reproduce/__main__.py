@@ -1,7 +1,6 @@
 """The paper's tables and figure, ablations, and what our recipe reaches: ``python -m qtrl_hpc.reproduce table1``."""
 
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any, NoReturn
 from threadpoolctl import threadpool_limits
 
 from qtrl_hpc import files, jit
-from qtrl_hpc.cli import OneLineParser, asks_for_help, non_empty_path, whole_number
+from qtrl_hpc.cli import OneLineParser, command_line, non_empty_path, whole_number
 from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from qtrl_hpc.extras import require
-from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.reproduce import figures, runner, tables, variants
 from qtrl_hpc.reproduce.rewards import FILE, Rewards, clear_leftovers
 from qtrl_hpc.reproduce.variants import Setting, Variant
@@ -72,11 +70,7 @@ class Options:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command on every rank."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if asks_for_help(arguments):
-        if launched_rank(os.environ) == 0:
-            _parser().print_help()
-        sys.exit(EXIT_DONE)
+    arguments = command_line(argv, lambda: _parser().print_help())
     stop = StopRequest()
     launch(
         lambda: json.dumps(asdict(parse(arguments))),

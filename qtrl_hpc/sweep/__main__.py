@@ -5,17 +5,14 @@ Any number of these commands at once, on any nodes that see the directory, work 
 
 import atexit
 import json
-import os
-import sys
 from argparse import RawDescriptionHelpFormatter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from qtrl_hpc.cli import OneLineParser, existing, non_empty_path, parse_values, whole_number
+from qtrl_hpc.cli import OneLineParser, command_line, existing, non_empty_path, parse_values, whole_number
 from qtrl_hpc.distributed import World, launch
-from qtrl_hpc.errors import EXIT_DONE, UserError
-from qtrl_hpc.launcher import launched_rank
+from qtrl_hpc.errors import UserError
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.sweep.search import search
 from qtrl_hpc.sweep.space import Space, read_space
@@ -44,11 +41,7 @@ class Options:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command on every rank; exit codes as those of ``qtrl_hpc.train``."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if "-h" in arguments or "--help" in arguments:
-        if launched_rank(os.environ) == 0:
-            _parser().print_help()
-        sys.exit(EXIT_DONE)
+    arguments = command_line(argv, lambda: _parser().print_help())
     stop = StopRequest()
     atexit.register(stop.deafen)
     launch(lambda: parse(arguments).to_json(), lambda world, text: _command(world, Options.from_json(text), stop))
