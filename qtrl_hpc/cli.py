@@ -17,10 +17,11 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 
 from qtrl_hpc import yaml_text
-from qtrl_hpc.config import TOPICS, Config
+from qtrl_hpc.config import TOPICS, Config, title_of
 from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError, one_line
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.noise import read_noise
+from qtrl_hpc.rules import flag_of
 
 DEFAULT_PRESET = "tuned"
 
@@ -179,7 +180,7 @@ def _config_parser(defaults: Config | None = None) -> Any:
     )
     parser.add_argument("--config", action="config", help="YAML file of any of the values below; flags win over it")
     for topic in TOPICS:
-        group = parser.add_argument_group((topic.__doc__ or "").splitlines()[0].rstrip("."))
+        group = parser.add_argument_group(title_of(topic).rstrip("."))
         hints = get_type_hints(topic)
         helps = _descriptions(topic) if defaults else {}  # they take most of the time that a parser takes
         for field in fields(topic):
@@ -191,7 +192,7 @@ def _config_parser(defaults: Config | None = None) -> Any:
                     else {"type": hints[field.name]}
                 )
                 group.add_argument(
-                    f"--{field.name.replace('_', '-')}",
+                    flag_of(field.name),
                     **kind,
                     default=getattr(defaults or topic, field.name),
                     help=helps.get(field.name),
@@ -262,7 +263,7 @@ def _refuse_unnamed(written: dict[str, Any]) -> None:
             raise UserError(f"got the key {str(name)[:80]!r}, expected names of flags, as in learning_rate")
         empty = value is None and name in hints and type(None) not in get_args(hints[name])
         if empty or (hints.get(name) is bool and not isinstance(value, bool)):
-            raise UserError(f"--{name.replace('_', '-')}: got {value}, expected {_in_words(hints[name])}")
+            raise UserError(f"{flag_of(name)}: got {value}, expected {_in_words(hints[name])}")
 
 
 def parse_values(argv: list[str]) -> dict[str, Any]:
@@ -329,7 +330,7 @@ def _our_words(message: str) -> str:
         return message
     got = re.search(r"(?:Got|Given) value: (\S*)", message)
     value = got[1][:100] if got else repr("")
-    return f"--{found[1].replace('_', '-')}: got {value}, expected {_in_words(hints[found[1]])}"
+    return f"{flag_of(found[1])}: got {value}, expected {_in_words(hints[found[1]])}"
 
 
 def _in_words(hint: Any) -> str:

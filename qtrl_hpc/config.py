@@ -4,13 +4,12 @@ Flags (``--x-y``), YAML keys and fields (``x_y``) are the same names. Field docs
 """
 
 import math
-from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from qtrl_hpc import registry
-from qtrl_hpc.errors import UserError, shown
+from qtrl_hpc.errors import UserError
 from qtrl_hpc.noise import noise_settings
+from qtrl_hpc.rules import Checked, flag_of, refuse
 
 NETWORK_NAMES = ("mlp",)
 ANSATZ_NAMES = ("ring", "linear", "brick", "real-amplitudes", "efficient-su2")
@@ -20,56 +19,12 @@ BACKEND = "backend:"
 # Aer keeps about 120 bytes of each until a circuit's are counted, a sampler twice that.
 MOST_SHOTS = 10_000_000
 TRACKERS = ("tensorboard", "wandb", "mlflow")
-GRADIENTS = ("adjoint", "parameter-shift", "spsa", "surrogate")
-
-
-def _refuse(name: str, got: object, expected: str) -> None:
-    raise ValueError(f"--{name.replace('_', '-')}: got {shown(got)}, expected {expected}")
-
-
-class _Checked:
-    """Check the fields of a topic by simple rules, naming the flag."""
-
-    def __post_init__(self) -> None:
-        """End the chain of the topics' checks."""
-
-    def _positive_int(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if not _is_int(value) or value < 1:
-                _refuse(name, value, "a whole number of at least 1")
-
-    def _number(self, name: str, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> None:
-        value = getattr(self, name)
-        inside = (
-            _is_number(value) and math.isfinite(value) and (low < value if above else low <= value) and value <= high
-        )
-        if not inside:
-            bounds = [f"{'above' if above else 'of at least'} {low:g}"] if low > -math.inf else []
-            bounds += [f"of at most {high:g}"] if high < math.inf else []
-            _refuse(name, value, " ".join(["a finite number", " and ".join(bounds)]).strip())
-
-    def _one_of(self, name: str, choices: Iterable[str]) -> None:
-        value = getattr(self, name)
-        if value not in choices:
-            _refuse(name, value, f"one of {', '.join(choices)}")
-
-    def _name(self, name: str, names: Collection[str], further: str = "") -> None:
-        try:
-            registry.check_name(getattr(self, name), names, further=further)
-        except ValueError as error:
-            flag = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{flag}: got {shown(getattr(self, name))}, {error}") from None
-
-    def _sizes(self, name: str) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, list | tuple) or not all(_is_int(size) and size > 0 for size in value):
-            _refuse(name, value, "a list of layer sizes of at least 1, as in [10,64,10]")
-        object.__setattr__(self, name, tuple(value))
+Gradient = Literal["adjoint", "parameter-shift", "spsa", "surrogate"]
+GRADIENTS: tuple[Gradient, ...] = get_args(Gradient)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnvironmentConfig(_Checked):
+class EnvironmentConfig(Checked):
     """The environment that every agent plays."""
 
     env_id: str = "MiniGrid-Empty-5x5-v0"
@@ -88,17 +43,16 @@ class EnvironmentConfig(_Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.env_id, str) or not self.env_id:
-            _refuse("env_id", self.env_id, "the name of a Gymnasium environment")
-        if self.num_actions is not None:
-            self._positive_int("num_actions")
+            refuse("env_id", self.env_id, "the name of a Gymnasium environment")
+        self._whole("num_actions")
         self._number("observation_scale")
         if self.observation_scale == 0.0:
-            _refuse("observation_scale", self.observation_scale, "a number other than 0")
-        self._positive_int("max_episode_steps")
+            refuse("observation_scale", self.observation_scale, "a number other than 0")
+        self._whole("max_episode_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig(_Checked):
+class PolicyConfig(Checked):
     """The classical policy network and where its weights come from."""
 
     policy: Literal["quantum", "classical"] = "quantum"
@@ -116,14 +70,14 @@ class PolicyConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("policy", ("quantum", "classical"))
+        self._choice("policy")
         self._name("policy_network", NETWORK_NAMES)
         self._sizes("policy_hidden_sizes")
-        self._one_of("policy_activation", ("relu", "tanh"))
+        self._choice("policy_activation")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorConfig(_Checked):
+class GeneratorConfig(Checked):
     """From the circuit's probabilities to the policy's weights."""
 
     ansatz: str = "ring"
@@ -157,18 +111,17 @@ class GeneratorConfig(_Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._name("ansatz", ANSATZ_NAMES)
-        self._positive_int("layers")
+        self._whole("layers")
         self._name("mapping", MAPPING_NAMES)
-        self._one_of("circuit", ("trained", "frozen", "absent", "random"))
+        self._choice("circuit")
         self._sizes("mapping_hidden_sizes")
-        self._one_of("mapping_activation", ("none", "tanh", "relu"))
-        self._number("feature_a", 0.0, above=True)
-        self._number("feature_b", 0.0, above=True)
-        self._number("feature_c", 1.0)
+        self._choice("mapping_activation")
+        self._number("feature_a", "feature_b", above=0.0)
+        self._number("feature_c", low=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class QpuConfig(_Checked):
+class QpuConfig(Checked):
     """What runs the circuit, and how it is differentiated."""
 
     qpu: str = "aer"
@@ -182,7 +135,7 @@ class QpuConfig(_Checked):
     precision: Literal["double", "single"] = "double"
     """Of the circuit and the mapping model; single halves the memory and, but for Aer, the time."""
 
-    gradient: Literal["adjoint", "parameter-shift", "spsa", "surrogate"] = "adjoint"
+    gradient: Gradient = "adjoint"
     """adjoint: one backward sweep, for exact simulators; parameter-shift: two or four circuits an angle; spsa: two
     circuits a direction; surrogate: measured probabilities forward, backward the ideal circuit's sweep."""
 
@@ -193,14 +146,12 @@ class QpuConfig(_Checked):
         super().__post_init__()
         if not (isinstance(self.qpu, str) and self.qpu.startswith(BACKEND)):
             self._name("qpu", QPU_NAMES, f"{BACKEND}SPEC")
-        self._one_of("device", ("cpu", "cuda"))
-        self._one_of("precision", ("double", "single"))
-        self._one_of("gradient", GRADIENTS)
-        self._positive_int("threads")
+        self._choice("device", "precision", "gradient")
+        self._whole("threads")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasurementConfig(_Checked):
+class MeasurementConfig(Checked):
     """QPUs that are measured, each agent's its own: shots, noise, gradients by circuits, and failures."""
 
     shots: int | None = None
@@ -230,28 +181,22 @@ class MeasurementConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shots is not None:
-            if isinstance(self.shots, int) and self.shots > MOST_SHOTS:
-                _refuse("shots", self.shots, f"at most {MOST_SHOTS}")
-            self._positive_int("shots")
+        if isinstance(self.shots, int) and self.shots > MOST_SHOTS:
+            refuse("shots", self.shots, f"at most {MOST_SHOTS}")
+        self._whole("shots")
         if self.noise is not None:
             try:
                 noise_settings(self.noise)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"--noise: got {self.noise!r}, {error}") from None
-        self._number("spsa_c", 0.0, above=True)
-        self._number("spsa_gamma", 0.0)
-        self._number("spsa_alpha", 0.0)
-        self._number("spsa_stability", 0.0)
-        self._positive_int("spsa_directions")
-        if not isinstance(self.share_circuits, bool):
-            _refuse("share_circuits", self.share_circuits, "true or false")
-        if not _is_int(self.qpu_retries) or self.qpu_retries < 0:
-            _refuse("qpu_retries", self.qpu_retries, "a whole number of at least 0")
-        self._number("qpu_pause", 0.0)
-        if self.qpu_timeout is not None:
-            self._number("qpu_timeout", 0.0, above=True)
-        self._number("quorum", 0.0, 1.0, above=True)
+        self._number("spsa_c", above=0.0)
+        self._number("spsa_gamma", "spsa_alpha", "spsa_stability", low=0.0)
+        self._whole("spsa_directions")
+        self._truth("share_circuits")
+        self._whole("qpu_retries", low=0)
+        self._number("qpu_pause", low=0.0)
+        self._number("qpu_timeout", above=0.0)
+        self._number("quorum", above=0.0, high=1.0)
 
     def spsa_gain_at(self, update: int) -> float:
         """Return what SPSA's gain sequence makes of the learning rate: a_k/a_0 = ((A + 1)/(A + k + 1))^alpha."""
@@ -260,7 +205,7 @@ class MeasurementConfig(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReinforceConfig(_Checked):
+class ReinforceConfig(Checked):
     """The policy gradient."""
 
     gamma: float = 0.99
@@ -289,17 +234,15 @@ class ReinforceConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._number("gamma", 0.0, 1.0)
-        self._one_of("advantage", ("return", "standardised", "baseline"))
-        self._number("baseline_decay", 0.0, 1.0)
+        self._number("gamma", low=0.0, high=1.0)
+        self._choice("advantage")
+        self._number("baseline_decay", low=0.0, high=1.0)
         if self.baseline_decay == 1.0:
-            _refuse("baseline_decay", self.baseline_decay, "a number below 1, or the baseline never learns")
-        self._number("baseline_floor", 0.0, above=True)
-        self._one_of("time_reduction", ("mean", "sum"))
-        self._number("entropy_coefficient", 0.0)
-        self._number("logit_penalty", 0.0)
-        if self.logit_penalty_half_life is not None:
-            self._number("logit_penalty_half_life", 0.0, above=True)
+            refuse("baseline_decay", self.baseline_decay, "a number below 1, or the baseline never learns")
+        self._number("baseline_floor", above=0.0)
+        self._choice("time_reduction")
+        self._number("entropy_coefficient", "logit_penalty", low=0.0)
+        self._number("logit_penalty_half_life", above=0.0)
 
     def logit_penalty_at(self, update: int) -> float:
         """Return the weight of the logit penalty after so many updates."""
@@ -307,7 +250,7 @@ class ReinforceConfig(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig(_Checked):
+class OptimizerConfig(Checked):
     """The step on Theta, the same on every rank."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -324,12 +267,8 @@ class OptimizerConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("optimizer", ("adam", "sgd"))
-        self._number("learning_rate", 0.0, above=True)
-        if self.learning_rate_half_life is not None:
-            self._number("learning_rate_half_life", 0.0, above=True)
-        if self.max_grad_norm is not None:
-            self._number("max_grad_norm", 0.0, above=True)
+        self._choice("optimizer")
+        self._number("learning_rate", "learning_rate_half_life", "max_grad_norm", above=0.0)
 
     def learning_rate_at(self, update: int) -> float:
         """Return the step size after so many updates."""
@@ -337,7 +276,7 @@ class OptimizerConfig(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(_Checked):
+class RunConfig(Checked):
     """How long, how shared out, how often saved."""
 
     seed: int = 0
@@ -363,18 +302,15 @@ class RunConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not _is_int(self.seed) or self.seed < 0:
-            _refuse("seed", self.seed, "a whole number of at least 0")
-        self._positive_int("updates", "episodes_per_update", "agents_per_rank", "checkpoint_every")
-        if self.steps_per_update is not None:
-            self._positive_int("steps_per_update")
-            if self.episodes_per_update != 1:
-                _refuse("episodes_per_update", self.episodes_per_update, "1 together with --steps-per-update")
-        self._one_of("reduction", ("allreduce", "ordered"))
+        self._whole("seed", low=0)
+        self._whole("updates", "episodes_per_update", "agents_per_rank", "checkpoint_every", "steps_per_update")
+        if self.steps_per_update is not None and self.episodes_per_update != 1:
+            refuse("episodes_per_update", self.episodes_per_update, "1 together with --steps-per-update")
+        self._choice("reduction")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurvivalConfig(_Checked):
+class SurvivalConfig(Checked):
     """What ends a run that goes wrong, and what it outlives."""
 
     progress_timeout: float | None = 3600.0
@@ -386,15 +322,13 @@ class SurvivalConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.progress_timeout is not None:
-            self._number("progress_timeout", 0.0, above=True)
-        self._one_of("on_agent_failure", ("abort", "continue"))
-        if not isinstance(self.adopt, bool):
-            _refuse("adopt", self.adopt, "true or false")
+        self._number("progress_timeout", above=0.0)
+        self._choice("on_agent_failure")
+        self._truth("adopt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrackingConfig(_Checked):
+class TrackingConfig(Checked):
     """What can be watched while a run goes on, beside its metrics (docs/tracking.md)."""
 
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -411,12 +345,9 @@ class TrackingConfig(_Checked):
         given = self.trackers
         known = isinstance(given, list | tuple) and all(name in TRACKERS for name in given)
         if not known or len(set(given)) < len(given):
-            _refuse("trackers", given, f"a list of some of {', '.join(TRACKERS)}, each at most once, or []")
+            refuse("trackers", given, f"a list of some of {', '.join(TRACKERS)}, each at most once, or []")
         object.__setattr__(self, "trackers", tuple(given))
-        for name in ("evaluate_every", "video_every"):
-            if getattr(self, name) is not None:
-                self._positive_int(name)
-        self._positive_int("evaluate_episodes")
+        self._whole("evaluate_every", "video_every", "evaluate_episodes")
 
 
 TOPICS = (
@@ -431,6 +362,12 @@ TOPICS = (
     SurvivalConfig,
     TrackingConfig,
 )
+
+
+def title_of(topic: type) -> str:
+    """Return in a sentence what one of ``TOPICS`` is about."""
+    return (topic.__doc__ or "").splitlines()[0]
+
 
 # Of what can be watched, and decides nothing.
 TRACKING_FIELDS = frozenset(TrackingConfig.__annotations__)
@@ -462,10 +399,10 @@ class Config(
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps_per_update == 1 and self.advantage == "standardised":
-            _refuse("steps_per_update", 1, "at least 2 with --advantage standardised, which is 0 over a single step")
+            refuse("steps_per_update", 1, "at least 2 with --advantage standardised, which is 0 over a single step")
         patience = self.progress_timeout
         if patience is not None and self.qpu.startswith(BACKEND) and (self.qpu_timeout or math.inf) >= patience:
-            _refuse("progress_timeout", patience, f"more than --qpu-timeout, {self.qpu_timeout}, or null")
+            refuse("progress_timeout", patience, f"more than --qpu-timeout, {self.qpu_timeout}, or null")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as YAML and JSON hold them."""
@@ -492,23 +429,10 @@ class Config(
         for field in fields(self):
             ours, theirs = getattr(self, field.name), getattr(saved, field.name)
             if ours != theirs and field.name not in RESUMABLE_FIELDS:
-                flag = f"--{field.name.replace('_', '-')}"
-                raise UserError(
-                    f"{flag}: got {ours!r}, expected {theirs!r} as in {source}, which --resume goes on from"
-                )
+                expected = f"{theirs!r} as in {source}, which --resume goes on from"
+                raise UserError(f"{flag_of(field.name)}: got {ours!r}, expected {expected}")
 
 
 def _halved(value: float, half_life: float | None, update: int) -> float:
     """Return value·2^(−update/half_life), which does not hang on where the run ends: a resumed run may go further."""
     return value if half_life is None else value * 0.5 ** (update / half_life)
-
-
-def _is_int(value: object) -> bool:
-    """Return whether a value is a whole number of 64 bits."""
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
-def _is_number(value: object) -> bool:
-    """Return whether a value is a number that float64 can hold; NaN and infinity are."""
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, float) or (is_int and abs(int(value)) < 2**1023)  # type: ignore[call-overload]

@@ -7,7 +7,7 @@ import yaml
 
 from qtrl_hpc import files
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint, TrainingState, checkpoints, load_newest, name_newest
-from qtrl_hpc.config import TOPICS, Config
+from qtrl_hpc.config import TOPICS, Config, title_of
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.provenance import git_revision, versions
@@ -138,7 +138,7 @@ def config_yaml(config: Config) -> str:
     values = config.to_dict()
     lines = [f"# {name}: {version}" for name, version in {**versions(), "git revision": git_revision()}.items()]
     for topic in TOPICS:
-        lines += ["", f"# {(topic.__doc__ or '').splitlines()[0]}"]
+        lines += ["", f"# {title_of(topic)}"]
         for name in topic.__annotations__:
             value = values[name]
             flow = yaml.safe_dump(value, default_flow_style=True) if isinstance(value, list) else None

@@ -15,7 +15,8 @@ from sphinx.util.docutils import SphinxDirective
 
 import qtrl_hpc
 from qtrl_hpc.cli import TYPE_WORDS, preset
-from qtrl_hpc.config import TOPICS
+from qtrl_hpc.config import TOPICS, title_of
+from qtrl_hpc.rules import flag_of
 
 WIDTH = "92"
 SECONDS_AT_MOST = 120
@@ -46,11 +47,11 @@ def flags_of_train() -> str:
     for topic in TOPICS:
         hints = get_type_hints(topic)
         helps = {item.arg_name: item.description or "" for item in parse_from_object(topic).params}
-        lines += [f"**{(topic.__doc__ or '').splitlines()[0].rstrip('.')}**", ""]
+        lines += [f"**{title_of(topic).rstrip('.')}**", ""]
         for field in fields(topic):
             if field.name not in topic.__annotations__:
                 continue
-            flag = f"--{field.name.replace('_', '-')}"
+            flag = flag_of(field.name)
             lines += [
                 f"````{{option}} {flag}",
                 _plain(helps[field.name]),

@@ -8,6 +8,7 @@ from typing import Any
 
 from qtrl_hpc.cli import preset, preset_names
 from qtrl_hpc.config import Config
+from qtrl_hpc.rules import flag_of
 
 LONGEST_FLAG = 200
 
@@ -27,7 +28,7 @@ def commands(config: Config, path: Path, ranks: int) -> list[tuple[str, str]]:
     """Return commands with what each is for: train from flags, train from the file, export, evaluate, report."""
     name, differing = closest_preset(config)
     launcher = f"mpirun -n {ranks} " if ranks > 1 else ""
-    flags = [f"--{key.replace('_', '-')} {shlex.quote(as_flag(ours))}" for key, (_, ours) in differing.items()]
+    flags = [f"{flag_of(key)} {shlex.quote(as_flag(ours))}" for key, (_, ours) in differing.items()]
     again = shlex.quote(str(path.with_name(f"{path.name}-again")))
     policy = shlex.quote(str(path / "policy.h5"))
     run_dir = shlex.quote(str(path))
@@ -47,7 +48,7 @@ def commands(config: Config, path: Path, ranks: int) -> list[tuple[str, str]]:
 def _own_modules(config: Config, *keys: str) -> str:
     """Return the flags without which a command does not import what the run has by MODULE:OBJECT."""
     values = {key: getattr(config, key) for key in keys}
-    return "".join(f" --{key.replace('_', '-')} {shlex.quote(name)}" for key, name in values.items() if ":" in name)
+    return "".join(f" {flag_of(key)} {shlex.quote(name)}" for key, name in values.items() if ":" in name)
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any
 
 import qtrl_hpc
 from qtrl_hpc.checkpoint import Checkpoint
-from qtrl_hpc.config import TOPICS
+from qtrl_hpc.config import TOPICS, title_of
 from qtrl_hpc.evaluate import Evaluation
 from qtrl_hpc.factory import measures
 from qtrl_hpc.metrics import clock
@@ -168,10 +168,7 @@ def theta_table(report: Report) -> list[tuple[str, str, str]]:
 def topics(run: RunData) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return every value of the configuration, by topic."""
     values = run.config.to_dict()
-    return [
-        ((topic.__doc__ or "").splitlines()[0], [(name, as_flag(values[name])) for name in topic.__annotations__])
-        for topic in TOPICS
-    ]
+    return [(title_of(topic), [(name, as_flag(values[name])) for name in topic.__annotations__]) for topic in TOPICS]
 
 
 def run_row(group: Group, run: RunData) -> dict[str, Any]:
