@@ -14,9 +14,8 @@ from qtrl_hpc.cli import TrainOptions, fresh_run_dir
 from qtrl_hpc.config import Config
 from qtrl_hpc.distributed import AgreedError, World, end_all
 from qtrl_hpc.errors import TrainingError, UserError
-from qtrl_hpc.metrics import mean_reward
+from qtrl_hpc.metrics import RECENT_UPDATES, mean_reward
 from qtrl_hpc.policy import MLP, PolicySpec
-from qtrl_hpc.recorder import RECENT_UPDATES
 from qtrl_hpc.run_directory import METRICS
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.training import Audience, Ending

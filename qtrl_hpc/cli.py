@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from argparse import ArgumentError, ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -79,6 +79,24 @@ def preset(name: str, **changes: Any) -> Config:
         UserError: there is no such preset, or a value makes no sense.
     """
     return build({**_file_values(_preset_path(name)), **changes})
+
+
+def nearest_preset(
+    values: Mapping[str, Any], *, ignoring: Collection[str] = ()
+) -> tuple[str, dict[str, tuple[Any, Any]]]:
+    """Return the packaged configuration that is nearest, and for each key that differs, its value and the one given.
+
+    Args:
+        values: of a configuration, by key.
+        ignoring: keys that do not count.
+    """
+    found = {}
+    for name in preset_names():
+        theirs = preset(name).to_dict()
+        both = {key: (theirs.get(key), ours) for key, ours in values.items() if key not in ignoring}
+        found[name] = {key: (other, ours) for key, (other, ours) in both.items() if other != ours}
+    nearest = min(found, key=lambda name: (len(found[name]), name != DEFAULT_PRESET))
+    return nearest, found[nearest]
 
 
 def read_config(path: Path | str, **changes: Any) -> Config:

@@ -71,12 +71,28 @@ def chosen_environment(file: PolicyFile, source: Path, given: str | None) -> str
     Raises:
         UserError: none was given, and the policy's own is in a module, which a stranger's file may not have imported.
     """
-    if given is None and ":" in file.env_id:
+    return trusted(f"{source}:", "environment", "--env-id", file.env_id, given)
+
+
+def trusted(who: str, what: str, flag: str, named: str, given: str | None) -> str:
+    """Return what the user names, else what a file does, unless that may be in a module of whoever made the file.
+
+    Args:
+        who: names it, for the refusal.
+        what: it is, for the refusal.
+        flag: by which the user names it.
+        named: by the file.
+        given: by the user, who may name a module; None where nothing.
+
+    Raises:
+        UserError: the file names a module, and the user does not.
+    """
+    if given is None and ":" in named:
         raise UserError(
-            f"{source}: names the environment {file.env_id!r}, whose module would be imported; "
-            f"expected --env-id {file.env_id} from you, if you trust it"
+            f"{who} names the {what} {named!r}, whose module would be imported; "
+            f"expected {flag} {named} from you, if you trust it"
         )
-    return file.env_id if given is None else given
+    return named if given is None else given
 
 
 def evaluate(

@@ -17,6 +17,8 @@ from qtrl_hpc.launcher import is_launched
 from qtrl_hpc.trackers.tags import Totals
 
 SECONDS_BETWEEN_LINES = 5.0
+RECENT_UPDATES = 100
+"""Over so many the reward of a run is told."""
 SMOOTHING = 0.95
 
 

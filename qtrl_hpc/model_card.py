@@ -20,8 +20,10 @@ from qtrl_hpc.policy import MLP, PolicySpec
 from qtrl_hpc.policy_file import PolicyFile
 
 PAPER = "arXiv 2412.08845"
-# Where and how far a run computes: no part of how it learns.
+# Where and how far a run computes, no part of how it learns; or said elsewhere on the card.
 _NOT_SHOWN = (
+    "seed",
+    "updates",
     "agents_per_rank",
     "device",
     "threads",
@@ -168,7 +170,7 @@ def _generated(provenance: Mapping[str, Any], weights: int) -> str:
 
 def _training(provenance: Mapping[str, Any]) -> str:
     agents, config = provenance["num_agents"], provenance["config"]
-    name, differing = _nearest_preset(config)
+    name, differing = cli.nearest_preset(config, ignoring=_NOT_SHOWN)
     paper = f"Chen et al., [{PAPER}](https://arxiv.org/abs/{PAPER.split()[1]})"
     averaged = f"REINFORCE with the gradient averaged over {agents} agents"
     if config["policy"] == "classical":
@@ -180,21 +182,9 @@ def _training(provenance: Mapping[str, Any]) -> str:
         *how,
         f"- {provenance['update']} updates, {agents} agents, seed {config['seed']}.",
         f"- Configuration: preset `{name}`" + (", except" if differing else "."),
-        *(f"  - {_code(f'{key}: {value}')}" for key, value in differing.items()),
+        *(f"  - {_code(f'{key}: {value}')}" for key, (_, value) in differing.items()),
     ]
     return "\n".join(lines)
-
-
-def _nearest_preset(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the preset that a configuration differs least from, and the values that do."""
-    shown = {key: value for key, value in config.items() if key not in (*_NOT_SHOWN, "seed", "updates")}
-
-    def differing(name: str) -> dict[str, Any]:
-        theirs = cli.preset(name).to_dict()
-        return {key: value for key, value in shown.items() if value != theirs.get(key)}
-
-    name = min(cli.preset_names(), key=lambda name: (len(differing(name)), name != cli.DEFAULT_PRESET))
-    return name, differing(name)
 
 
 def _reward(evaluation: Mapping[str, Any] | None, not_evaluated: str | None) -> str:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
+from qtrl_hpc.cli import OneLineParser, run_refusing
 from qtrl_hpc.drawing import image, tidy
 from qtrl_hpc.errors import EXIT_DONE, UserError, shown
 from qtrl_hpc.extras import require
 from qtrl_hpc.output_file import check_output, write_output
-from qtrl_hpc.report.curves import BAND, Curve, curve, default_window, draw, grouped
+from qtrl_hpc.report.curves import BAND, Curve, add_smoothing, curve, default_window, draw, grouped
 from qtrl_hpc.report.data import POSITIONS, QUANTITIES, RunData, load
 
 
@@ -88,12 +88,7 @@ def _parser() -> OneLineParser:
         help=f"{', '.join(QUANTITIES)}, or any key of metrics.jsonl (default: reward)",
     )
     parser.add_argument("--x", choices=POSITIONS, default="updates", help="axis to draw against (default: updates)")
-    parser.add_argument(
-        "--smooth",
-        type=whole_number(1),
-        metavar="W",
-        help="updates of the running mean (default: a twentieth of the longest run, at most 100)",
-    )
+    add_smoothing(parser)
     return parser
 
 

@@ -11,13 +11,11 @@ from typing import Any, Protocol
 from qtrl_hpc import files
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint, save_newest
 from qtrl_hpc.config import Config
-from qtrl_hpc.metrics import MetricsFile, ProgressDisplay, recent_reward
+from qtrl_hpc.metrics import RECENT_UPDATES, MetricsFile, ProgressDisplay, recent_reward
 from qtrl_hpc.monitoring import Sight
 from qtrl_hpc.run_directory import EVALUATIONS, METRICS, VIDEOS, RunDirectory, config_yaml
 from qtrl_hpc.status import Status
 from qtrl_hpc.trackers import Tracking, open_trackers
-
-RECENT_UPDATES = 100
 
 
 class RunLog(Protocol):

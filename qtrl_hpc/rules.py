@@ -13,8 +13,8 @@ from qtrl_hpc.errors import shown
 class Checked:
     """Fields that are checked when they are set: each topic's ``__post_init__`` names them, rule by rule.
 
-    A rule raises ValueError. What a field's type says is not said again: its ``Literal`` lists the choices, and a number
-    may be null where its type has None.
+    A rule raises ValueError. What a field's type says is not said again: its ``Literal`` lists the choices, and a
+    number may be null where its type has None.
     """
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from support_runs import written_run
 
 from qtrl_hpc import evaluate, export
 from qtrl_hpc.checkpoint import Checkpoint
-from qtrl_hpc.cli import parse_train
+from qtrl_hpc.cli import nearest_preset, parse_train
 from qtrl_hpc.config import Config
 from qtrl_hpc.evaluate import Evaluation
 from qtrl_hpc.output_file import REPORT_SIGNATURE
@@ -31,7 +31,7 @@ from qtrl_hpc.quantum.gates import Fixed, cz, h, rx, ry
 from qtrl_hpc.quantum.qpu import StatevectorQPU
 from qtrl_hpc.report.__main__ import main
 from qtrl_hpc.report.circuit import Circuit, circuit_of, drawn_circuit, gate_words
-from qtrl_hpc.report.commands import closest_preset, commands
+from qtrl_hpc.report.commands import commands
 from qtrl_hpc.report.curves import grouped
 from qtrl_hpc.report.data import load
 from qtrl_hpc.report.figures import circuit_picture
@@ -312,8 +312,8 @@ def test_the_circuit_s_numbers_are_those_of_its_probabilities(run_dir):
     checkpoint = Checkpoint.load(run_dir / "checkpoint.h5")
     circuit = circuit_of(checkpoint)
     p = StatevectorQPU(Ansatz(num_qubits=6, num_layers=1)).probabilities(checkpoint.state.Theta.phi)
-    assert circuit.entropy == pytest.approx(-sum(x * np.log(x) for x in p))
-    assert circuit.participation_ratio == pytest.approx(1 / sum(x * x for x in p))
+    assert circuit.concentration.entropy == pytest.approx(-sum(x * np.log(x) for x in p))
+    assert circuit.concentration.participation_ratio == pytest.approx(1 / sum(x * x for x in p))
     assert circuit.used == pytest.approx(sum(p[:58]))
 
 
@@ -348,7 +348,7 @@ def test_gates_that_share_an_angle_or_have_it_fixed_are_drawn(ansatz):
 
 def test_commands_make_the_same_run(tmp_path):
     run = load(written_run(tmp_path / "a b", [0.1], layers=7, mapping_hidden_sizes=[8], max_grad_norm=1.5, seed=4))
-    name, differing = closest_preset(run.config)
+    name, differing = nearest_preset(run.config.to_dict())
     assert (name, differing["layers"], differing["seed"]) == ("tuned", (3, 7), (0, 4))
     for _, command in commands(run.config, run.path, 2)[:2]:
         words = shlex.split(command)

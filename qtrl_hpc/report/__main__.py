@@ -7,12 +7,13 @@ from pathlib import Path
 from qtrl_hpc.checkpoint import Checkpoint, load_newest
 from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.errors import EXIT_DONE, UserError
+from qtrl_hpc.evaluate import trusted
 from qtrl_hpc.extras import require
 from qtrl_hpc.inference import Policy
 from qtrl_hpc.output_file import check_output, write_output
 from qtrl_hpc.report import agent, figures
 from qtrl_hpc.report.circuit import MOST_DRAWN, MOST_SIMULATED, circuit_of
-from qtrl_hpc.report.curves import default_window, grouped
+from qtrl_hpc.report.curves import add_smoothing, default_window, grouped
 from qtrl_hpc.report.data import POSITIONS, RunData, load
 from qtrl_hpc.report.page import Report, render
 from qtrl_hpc.report.time import time_of
@@ -94,7 +95,7 @@ def _draw_circuit(report: Report, checkpoint: Checkpoint, options: argparse.Name
 def _play(report: Report, checkpoint: Checkpoint, options: argparse.Namespace) -> None:
     _say(f"{options.episodes} episode{'s' if options.episodes > 1 else ''}")
     try:
-        env_id = agent.trusted_env_id(checkpoint, options.env_id)
+        env_id = trusted("the run", "environment", "--env-id", checkpoint.config.env_id, options.env_id)
         policy = Policy(checkpoint.policy_spec, checkpoint.theta, options.policy_network)
         report.evaluation = agent.played(policy, env_id, report.run.path, episodes=options.episodes, seed=options.seed)
         _say("animation")
@@ -119,12 +120,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("--ansatz", help="the run's, where it is MODULE:OBJECT and you trust it")
     parser.add_argument("--policy-network", help="the run's, where it is MODULE:OBJECT and you trust it")
     parser.add_argument("--x", choices=POSITIONS, default="updates", help="axis of the curves (default: updates)")
-    parser.add_argument(
-        "--smooth",
-        type=whole_number(1),
-        metavar="W",
-        help="updates of the running mean (default: a twentieth of the longest run, at most 100)",
-    )
+    add_smoothing(parser)
     return parser
 
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtrl_hpc.animation import Frame, gif, record_episodes
-from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.environment import check_fits, make_environment
-from qtrl_hpc.errors import UserError
 from qtrl_hpc.evaluate import Evaluation, acting, evaluate
 from qtrl_hpc.inference import Policy
 
@@ -23,21 +21,6 @@ class Animation:
     still: bytes
     episodes: int
     frames: int
-
-
-def trusted_env_id(checkpoint: Checkpoint, env_id: str | None) -> str:
-    """Return the environment to play in.
-
-    Raises:
-        UserError: the run names one whose module would be imported, and the user does not.
-    """
-    named = checkpoint.config.env_id
-    if env_id is None and ":" in named:
-        raise UserError(
-            f"the run names the environment {named!r}, whose module would be imported; "
-            f"expected --env-id {named} from you, if you trust it"
-        )
-    return named if env_id is None else env_id
 
 
 def played(policy: Policy, env_id: str, source: Path, *, episodes: int, seed: int) -> Evaluation:

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.chosen import ansatz_of
+from qtrl_hpc.concentration import Concentration, concentration
 from qtrl_hpc.environment import Purpose, seed_sequence
 from qtrl_hpc.errors import UserError
+from qtrl_hpc.evaluate import trusted
 from qtrl_hpc.factory import num_qubits_for
 from qtrl_hpc.generator import initial_phi
 from qtrl_hpc.quantum.ansatz import Ansatz
@@ -39,15 +41,9 @@ class Circuit:
     """At the angles that training began with."""
 
     @property
-    def entropy(self) -> float:
-        """Return −Σ p ln p, in nats."""
-        p = self._known
-        return float(-np.sum(p * np.log(p, where=p > 0, out=np.zeros_like(p))))
-
-    @property
-    def participation_ratio(self) -> float:
-        """Return 1/Σ p², about how many basis states take part."""
-        return float(1.0 / np.sum(self._known**2))
+    def concentration(self) -> Concentration:
+        """Return how far the probabilities are spread."""
+        return concentration(self._known)
 
     @property
     def used(self) -> float:
@@ -72,12 +68,7 @@ def circuit_of(checkpoint: Checkpoint, given: str | None = None) -> Circuit | No
         UserError: the run's is MODULE:OBJECT and the user does not name it, or it cannot be made.
     """
     config, num_weights = checkpoint.config, checkpoint.policy_spec.num_parameters
-    if ":" in config.ansatz and given is None:
-        raise UserError(
-            f"the run names the ansatz {config.ansatz!r}, whose module would be imported; "
-            f"expected --ansatz {config.ansatz} from you, if you trust it"
-        )
-    config = config if given is None else replace(config, ansatz=given)
+    config = replace(config, ansatz=trusted("the run", "ansatz", "--ansatz", config.ansatz, given))
     if config.policy != "quantum" or config.circuit in ("absent", "random"):
         return None
     num_qubits = num_qubits_for(num_weights)

@@ -2,31 +2,19 @@
 
 import json
 import shlex
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qtrl_hpc.cli import preset, preset_names
+from qtrl_hpc.cli import nearest_preset
 from qtrl_hpc.config import Config
 from qtrl_hpc.rules import flag_of
 
 LONGEST_FLAG = 200
 
 
-def closest_preset(config: Config) -> tuple[str, dict[str, tuple[Any, Any]]]:
-    """Return the packaged configuration that is nearest, and for each key that differs, its value and ours."""
-    ours = config.to_dict()
-    found = {}
-    for name, packaged in _presets().items():
-        theirs = packaged.to_dict()
-        found[name] = {key: (theirs[key], ours[key]) for key in ours if ours[key] != theirs[key]}
-    nearest = min(found, key=lambda name: (len(found[name]), name != "tuned"))
-    return nearest, found[nearest]
-
-
 def commands(config: Config, path: Path, ranks: int) -> list[tuple[str, str]]:
     """Return commands with what each is for: train from flags, train from the file, export, evaluate, report."""
-    name, differing = closest_preset(config)
+    name, differing = nearest_preset(config.to_dict())
     launcher = f"mpirun -n {ranks} " if ranks > 1 else ""
     flags = [f"{flag_of(key)} {shlex.quote(as_flag(ours))}" for key, (_, ours) in differing.items()]
     again = shlex.quote(str(path.with_name(f"{path.name}-again")))
@@ -49,11 +37,6 @@ def _own_modules(config: Config, *keys: str) -> str:
     """Return the flags without which a command does not import what the run has by MODULE:OBJECT."""
     values = {key: getattr(config, key) for key in keys}
     return "".join(f" {flag_of(key)} {shlex.quote(name)}" for key, name in values.items() if ":" in name)
-
-
-@cache
-def _presets() -> dict[str, Config]:
-    return {name: preset(name) for name in preset_names()}
 
 
 def as_flag(value: Any) -> str:

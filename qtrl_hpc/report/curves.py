@@ -1,6 +1,7 @@
 """Runs that differ in their seed alone -> one curve with a band."""
 
 import json
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrl_hpc.cli import whole_number
 from qtrl_hpc.config import RESUMABLE_FIELDS
 from qtrl_hpc.drawing import COLOURS
 from qtrl_hpc.errors import shown
@@ -61,6 +63,16 @@ def grouped(runs: Sequence[RunData]) -> list[Group]:
 def in_short(value: object) -> str:
     """Return a value as a label has it."""
     return value if isinstance(value, str) and len(value) <= 40 else shown(value, 40).replace("None", "null")
+
+
+def add_smoothing(parser: ArgumentParser) -> None:
+    """Give a command the flag ``--smooth``; without it, ``default_window`` says."""
+    parser.add_argument(
+        "--smooth",
+        type=whole_number(1),
+        metavar="W",
+        help=f"updates of the running mean (default: a twentieth of the longest run, at most {WIDEST})",
+    )
 
 
 def default_window(runs: Sequence[RunData]) -> int:

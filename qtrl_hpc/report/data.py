@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from qtrl_hpc import yaml_text
 from qtrl_hpc.config import Config
 from qtrl_hpc.errors import UserError, one_line
+from qtrl_hpc.metrics import RECENT_UPDATES
 from qtrl_hpc.run_directory import CONFIG, EVALUATIONS, METRICS
 from qtrl_hpc.status import STATUS
-
-RECENT_UPDATES = 100
 
 QUANTITIES = {
     "reward": ("reward_mean", "reward"),

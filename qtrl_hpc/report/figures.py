@@ -232,7 +232,7 @@ def _spread(scaled: NDArray[np.float64], circuit: Circuit) -> Picture:
         axes.set_ylim(bottom=0.6)
         axes.set(xlabel="2ⁿ p", ylabel="basis states")
         axes.legend()
-    ratio = f"participation ratio {circuit.participation_ratio:.0f}"
+    ratio = f"participation ratio {circuit.concentration.participation_ratio:.0f}"
     alt = f"Histogram of the probabilities, at the start and trained; {ratio}"
     caption = (
         "How many basis states have which probability; a random state's fall off exponentially (Porter and Thomas)."

@@ -8,16 +8,17 @@ from typing import Any
 
 import qtrl_hpc
 from qtrl_hpc.checkpoint import Checkpoint
+from qtrl_hpc.cli import nearest_preset
 from qtrl_hpc.config import TOPICS, title_of
 from qtrl_hpc.evaluate import Evaluation
 from qtrl_hpc.factory import measures
-from qtrl_hpc.metrics import clock
+from qtrl_hpc.metrics import RECENT_UPDATES, clock
 from qtrl_hpc.output_file import REPORT_SIGNATURE
 from qtrl_hpc.report.agent import Animation
 from qtrl_hpc.report.circuit import Circuit
-from qtrl_hpc.report.commands import as_flag, closest_preset, commands
+from qtrl_hpc.report.commands import as_flag, commands
 from qtrl_hpc.report.curves import BAND, Group
-from qtrl_hpc.report.data import RECENT_UPDATES, RunData
+from qtrl_hpc.report.data import RunData
 from qtrl_hpc.report.svg import Picture
 from qtrl_hpc.report.time import Time
 
@@ -60,7 +61,7 @@ def render(report: Report) -> str:
 def context(report: Report) -> dict[str, Any]:
     """Return what the template names."""
     run, checkpoint = report.run, report.checkpoint
-    preset_name, differing = closest_preset(run.config)
+    preset_name, differing = nearest_preset(run.config.to_dict())
     runs = [each for group in report.groups for each in group.runs]
     return {
         "report": report,
@@ -156,10 +157,10 @@ def theta_table(report: Report) -> list[tuple[str, str, str]]:
     share = 100.0 * trained.vector.size / report.checkpoint.theta.size
     rows.append(("θ", number(report.checkpoint.theta.size), f"weights of the policy {sizes}; Θ/θ is {share:.0f} %"))
     if report.circuit and report.circuit.probabilities is not None:
-        circuit = report.circuit
+        circuit, spread = report.circuit, report.circuit.concentration
         rows += [
-            ("S(p)", number(circuit.entropy), "nats, entropy of the trained circuit's probabilities"),
-            ("1/Σp²", number(circuit.participation_ratio), "participation ratio: about so many basis states take part"),
+            ("S(p)", number(spread.entropy), "nats, entropy of the trained circuit's probabilities"),
+            ("1/Σp²", number(spread.participation_ratio), "participation ratio: about so many basis states take part"),
             ("Σp", number(circuit.used), f"of the probability is on the {number(circuit.num_weights)} that are used"),
         ]
     return rows

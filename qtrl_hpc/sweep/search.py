@@ -9,8 +9,7 @@ from typing import Any
 from qtrl_hpc.cli import TrainOptions
 from qtrl_hpc.distributed import AgreedError, World
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, TrainingError, UserError, one_line
-from qtrl_hpc.metrics import SECONDS_BETWEEN_LINES, recent_reward
-from qtrl_hpc.recorder import RECENT_UPDATES
+from qtrl_hpc.metrics import RECENT_UPDATES, SECONDS_BETWEEN_LINES, recent_reward
 from qtrl_hpc.run_directory import METRICS
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.sweep.results import best_of, line, summary
