@@ -28,12 +28,13 @@ from qtrl_hpc.agents import STATISTICS, Agents
 from qtrl_hpc.bench import machine, processes
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint, TrainingState
 from qtrl_hpc.contribution import pack
-from qtrl_hpc.distributed import World, launch
+from qtrl_hpc.distributed import World
 from qtrl_hpc.environment import make_environment
 from qtrl_hpc.episode import Actor, Player
 from qtrl_hpc.errors import EXIT_DONE
 from qtrl_hpc.factory import make_generator
 from qtrl_hpc.fleet import OneForAll
+from qtrl_hpc.job import launch
 from qtrl_hpc.optimizer import OptimizerState
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import PHASES, Stopwatch

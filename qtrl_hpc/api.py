@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint
 from qtrl_hpc.cli import TrainOptions, fresh_run_dir
 from qtrl_hpc.config import Config
-from qtrl_hpc.distributed import AgreedError, World, end_all
+from qtrl_hpc.distributed import AgreedError, World
 from qtrl_hpc.errors import TrainingError, UserError
+from qtrl_hpc.job import end_all
 from qtrl_hpc.metrics import RECENT_UPDATES, mean_reward
 from qtrl_hpc.policy import MLP, PolicySpec
 from qtrl_hpc.run_directory import METRICS

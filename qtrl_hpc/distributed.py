@@ -1,4 +1,4 @@
-"""The one place that knows MPI: the world, the one reduction, agreement, and how a job ends.
+"""The one place that knows MPI: the world, the one reduction, agreement, and going on without ranks that die.
 
 Nothing here pickles: what travels is float64 buffers and UTF-8 text.
 """
@@ -6,21 +6,18 @@ Nothing here pickles: what travels is float64 buffers and UTF-8 text.
 import faulthandler
 import json
 import os
-import re
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError, one_line
-from qtrl_hpc.launcher import check_launcher, launched_rank
-from qtrl_hpc.waiting import any_left_behind
+from qtrl_hpc.errors import EXIT_FAILED, TrainingError, UserError, one_line
+from qtrl_hpc.launcher import check_launcher, missing_for_tolerance
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -364,33 +361,6 @@ def library_version() -> str:
     return " ".join(MPI.Get_library_version().split(",")[0].split("\n")[0].split())
 
 
-def missing_for_tolerance(library: str, num_hosts: int, environ: Mapping[str, str]) -> str:
-    """Return what a run lacks to outlive a rank's death, and what to do; nothing where it lacks nothing.
-
-    Args:
-        library: of ``library_version``.
-        num_hosts: that the ranks are on.
-        environ: of a rank.
-    """
-    found = re.match(r"Open MPI v(\d+)", library)
-    if not found or int(found[1]) < 5:
-        return f"expected Open MPI 5 or newer with its fault tolerance (ULFM), not {library}"
-    if environ.get("OMPI_MCA_mpi_ft_enable", "") not in ("1", "true"):
-        return "expected a launch by mpirun --with-ft ulfm -n N …"
-    if num_hosts > 1 and not without_han(environ.get("OMPI_MCA_coll", "")):
-        return (
-            f"expected mpirun --with-ft ulfm --mca coll ^han with ranks on {num_hosts} hosts: Open MPI's hierarchical "
-            "collectives may return wrong sums after a death"
-        )
-    return ""
-
-
-def without_han(components: str) -> bool:
-    """Return whether ``OMPI_MCA_coll`` leaves out Open MPI's hierarchical collectives."""
-    names = components.removeprefix("^").split(",")
-    return "han" in names if components.startswith("^") else bool(components) and "han" not in names
-
-
 def _place_on_node(comm: "MPI.Intracomm") -> tuple[int, int]:
     """Return this rank's number among those that share memory with it, and how many they are. Collective: all ranks."""
     from mpi4py import MPI
@@ -399,46 +369,3 @@ def _place_on_node(comm: "MPI.Intracomm") -> tuple[int, int]:
     rank, size = node.rank, node.size
     node.Free()
     return rank, size
-
-
-def end_all(world: World, error: BaseException) -> NoReturn:
-    """Say what this rank alone has met, and end all ranks: the others wait for it."""
-    if isinstance(error, UserError):
-        print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
-        world.abort(EXIT_BAD_INPUT)
-    text = "".join(traceback.format_exception(error))
-    print(f"rank {world.rank} of {world.size} failed:\n{text}", file=sys.stderr, flush=True)
-    world.abort(EXIT_FAILED)
-
-
-def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> NoReturn:
-    """Run a command on every rank and end the process with its exit code. Collective: all ranks.
-
-    Bad input that all ranks agree on is printed once, as one line, and every rank exits with 2. Anything else that a
-    rank raises is printed once, with its rank, and ends the whole job at once.
-
-    Args:
-        parse: reads the command line; run on rank 0, its text goes to all.
-        command: gets the world and that text, and returns the exit code.
-    """
-    try:
-        world = World.connect()
-    except UserError as error:
-        if launched_rank(os.environ) == 0:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(EXIT_BAD_INPUT)
-    try:
-        code = command(world, world.from_first(parse))
-    except (AgreedError, TrainingError) as error:
-        code = EXIT_BAD_INPUT if isinstance(error, AgreedError) else EXIT_FAILED
-        if world.rank == 0:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-    except BaseException as error:
-        end_all(world, error)
-    world.finish()
-    # MPI that has lost ranks cannot be shut down, and a back end that hangs must not keep the process.
-    if world.tolerant or any_left_behind():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)

@@ -1,5 +1,6 @@
 """What launchers tell their processes, read without MPI."""
 
+import re
 from collections.abc import Mapping
 
 from qtrl_hpc.errors import UserError
@@ -47,3 +48,30 @@ def launched_rank(environ: Mapping[str, str]) -> int:
         if environ.get(variable, "").isdigit():
             return int(environ[variable])
     return 0
+
+
+def missing_for_tolerance(library: str, num_hosts: int, environ: Mapping[str, str]) -> str:
+    """Return what a run lacks to outlive a rank's death, and what to do; nothing where it lacks nothing.
+
+    Args:
+        library: of ``library_version``.
+        num_hosts: that the ranks are on.
+        environ: of a rank.
+    """
+    found = re.match(r"Open MPI v(\d+)", library)
+    if not found or int(found[1]) < 5:
+        return f"expected Open MPI 5 or newer with its fault tolerance (ULFM), not {library}"
+    if environ.get("OMPI_MCA_mpi_ft_enable", "") not in ("1", "true"):
+        return "expected a launch by mpirun --with-ft ulfm -n N …"
+    if num_hosts > 1 and not without_han(environ.get("OMPI_MCA_coll", "")):
+        return (
+            f"expected mpirun --with-ft ulfm --mca coll ^han with ranks on {num_hosts} hosts: Open MPI's hierarchical "
+            "collectives may return wrong sums after a death"
+        )
+    return ""
+
+
+def without_han(components: str) -> bool:
+    """Return whether ``OMPI_MCA_coll`` leaves out Open MPI's hierarchical collectives."""
+    names = components.removeprefix("^").split(",")
+    return "han" in names if components.startswith("^") else bool(components) and "han" not in names

@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
 from qtrl_hpc.cli import TrainOptions, command_line, parse_train, print_train_help
-from qtrl_hpc.distributed import World, launch
+from qtrl_hpc.distributed import World
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED
+from qtrl_hpc.job import launch
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.training import train
 

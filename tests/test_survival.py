@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtrl_hpc.distributed import missing_for_tolerance
+from qtrl_hpc.launcher import missing_for_tolerance
 from qtrl_hpc.survival import agents_of
 
 OPEN_MPI = "Open MPI v5.0.11"

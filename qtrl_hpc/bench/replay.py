@@ -19,12 +19,13 @@ from qtrl_hpc import mlp
 from qtrl_hpc.agents import Agents
 from qtrl_hpc.bench.subjects import config
 from qtrl_hpc.config import Config
-from qtrl_hpc.distributed import World, launch
+from qtrl_hpc.distributed import World
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.errors import EXIT_DONE, TrainingError
 from qtrl_hpc.factory import make_generator
 from qtrl_hpc.fleet import OneForAll
 from qtrl_hpc.generator import ClassicalGenerator, Generator, Theta
+from qtrl_hpc.job import launch
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.stopwatch import Stopwatch

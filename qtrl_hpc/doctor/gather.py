@@ -13,9 +13,8 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-from qtrl_hpc.distributed import without_han
 from qtrl_hpc.errors import one_line
-from qtrl_hpc.launcher import LAUNCHER_VARIABLES
+from qtrl_hpc.launcher import LAUNCHER_VARIABLES, without_han
 from qtrl_hpc.provenance import versions
 
 SETTINGS = (

@@ -10,9 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from qtrl_hpc import files, jit
 from qtrl_hpc.cli import OneLineParser, command_line, non_empty_path, whole_number
-from qtrl_hpc.distributed import World, launch
+from qtrl_hpc.distributed import World
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from qtrl_hpc.extras import require
+from qtrl_hpc.job import launch
 from qtrl_hpc.reproduce import figures, runner, tables, variants
 from qtrl_hpc.reproduce.rewards import FILE, Rewards, clear_leftovers
 from qtrl_hpc.reproduce.variants import Setting, Variant

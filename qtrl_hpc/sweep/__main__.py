@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from qtrl_hpc.cli import OneLineParser, command_line, existing, non_empty_path, parse_values, whole_number
-from qtrl_hpc.distributed import World, launch
+from qtrl_hpc.distributed import World
 from qtrl_hpc.errors import UserError
+from qtrl_hpc.job import launch
 from qtrl_hpc.stop import StopRequest
 from qtrl_hpc.sweep.search import search
 from qtrl_hpc.sweep.space import Space, read_space

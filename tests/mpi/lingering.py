@@ -2,7 +2,8 @@
 
 import time
 
-from qtrl_hpc.distributed import World, launch
+from qtrl_hpc.distributed import World
+from qtrl_hpc.job import launch
 
 
 def command(world: World, text: str) -> int:

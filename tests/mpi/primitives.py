@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qtrl_hpc.distributed import AgreedError, launch
+from qtrl_hpc.distributed import AgreedError
 from qtrl_hpc.errors import TrainingError, UserError
+from qtrl_hpc.job import launch
 
 
 def check(world, text):

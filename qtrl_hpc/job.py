@@ -1,0 +1,55 @@
+"""How a job of several ranks begins and ends: one command line, one message, one exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from qtrl_hpc.distributed import AgreedError, World
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError
+from qtrl_hpc.launcher import launched_rank
+from qtrl_hpc.waiting import any_left_behind
+
+
+def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> NoReturn:
+    """Run a command on every rank and end the process with its exit code. Collective: all ranks.
+
+    Bad input that all ranks agree on is printed once, as one line, and every rank exits with 2. Anything else that a
+    rank raises is printed once, with its rank, and ends the whole job at once.
+
+    Args:
+        parse: reads the command line; run on rank 0, its text goes to all.
+        command: gets the world and that text, and returns the exit code.
+    """
+    try:
+        world = World.connect()
+    except UserError as error:
+        if launched_rank(os.environ) == 0:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_BAD_INPUT)
+    try:
+        code = command(world, world.from_first(parse))
+    except (AgreedError, TrainingError) as error:
+        code = EXIT_BAD_INPUT if isinstance(error, AgreedError) else EXIT_FAILED
+        if world.rank == 0:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    except BaseException as error:
+        end_all(world, error)
+    world.finish()
+    # MPI that has lost ranks cannot be shut down, and a back end that hangs must not keep the process.
+    if world.tolerant or any_left_behind():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def end_all(world: World, error: BaseException) -> NoReturn:
+    """Say what this rank alone has met, and end all ranks: the others wait for it."""
+    if isinstance(error, UserError):
+        print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
+        world.abort(EXIT_BAD_INPUT)
+    text = "".join(traceback.format_exception(error))
+    print(f"rank {world.rank} of {world.size} failed:\n{text}", file=sys.stderr, flush=True)
+    world.abort(EXIT_FAILED)
