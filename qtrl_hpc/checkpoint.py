@@ -127,51 +127,63 @@ class Checkpoint:
         """
         attributes, data = hdf5.read(path, format=FORMAT, format_version=FORMAT_VERSION)
         try:
-            phi, beta = data["/Theta/phi"], data["/Theta/beta"]
-            optimizer = OptimizerState(
-                first=data["/optimizer/first"],
-                second=data["/optimizer/second"],
-                steps=int(data["/optimizer/steps"].item()),
-            )
-            weight, mean, mean_square = data["/baseline"].tolist()
-            spec = PolicySpec.from_json(str(attributes["policy_spec"]))
-            vector = np.concatenate([phi, beta])
-            if not all(np.isfinite(values).all() for values in data.values()):
-                raise ValueError("it holds numbers that are not finite")
-            numbers = {name: int(attributes[name]) for name in ("update", "num_agents", "world_size")}
-            if min(numbers["update"], optimizer.steps) < 0 or min(numbers["num_agents"], numbers["world_size"]) < 1:
-                raise ValueError("a number of updates, steps, agents or ranks makes no sense")
-            if phi.ndim != 1 or beta.ndim != 1:
-                raise ValueError("phi and beta must have one axis")
-            if data["/baseline"].shape != (3,) or data["/optimizer/steps"].shape != (1,):
-                raise ValueError("baseline must be three numbers, steps one")
-            if not vector.shape == optimizer.first.shape == optimizer.second.shape:
-                raise ValueError("Theta and the optimiser's moments differ in length")
-            if data["/theta"].shape != (spec.num_parameters,):
-                raise ValueError(
-                    f"theta has shape {data['/theta'].shape}, the policy needs {spec.num_parameters} numbers"
-                )
-            config, running = Config.from_dict(json.loads(str(attributes["config"]))), None
-            if config.steps_per_update is not None:
-                running = RunningEpisodes.from_datasets(data)
-                running.check(numbers["num_agents"], spec)
-            return cls(
-                state=TrainingState(
-                    update=numbers["update"],
-                    Theta=Theta(vector, len(phi)),
-                    optimizer=optimizer,
-                    baseline=Baseline(weight=weight, mean=mean, mean_square=mean_square),
-                ),
-                theta=data["/theta"],
-                config=config,
-                policy_spec=spec,
-                num_agents=numbers["num_agents"],
-                world_size=numbers["world_size"],
-                theta_source=str(attributes.get("theta_source", EXACT)),  # files of before it was thought of have none
-                running=running,
-            )
+            return cls._of(attributes, data)
         except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{path}: lacks something that a checkpoint has ({error})") from error
+
+    @classmethod
+    def _of(cls, attributes: hdf5.Attributes, data: hdf5.Datasets) -> "Checkpoint":
+        """Return what a file holds; what it lacks, or what makes no sense, raises one of many errors."""
+        state = _state(data, int(attributes["update"]))
+        spec = PolicySpec.from_json(str(attributes["policy_spec"]))
+        _check_arrays(data, spec.num_parameters)
+        num_agents, world_size = int(attributes["num_agents"]), int(attributes["world_size"])
+        if min(state.update, state.optimizer.steps) < 0 or min(num_agents, world_size) < 1:
+            raise ValueError("a number of updates, steps, agents or ranks makes no sense")
+        config, running = Config.from_dict(json.loads(str(attributes["config"]))), None
+        if config.steps_per_update is not None:
+            running = RunningEpisodes.from_datasets(data)
+            running.check(num_agents, spec)
+        return cls(
+            state=state,
+            theta=data["/theta"],
+            config=config,
+            policy_spec=spec,
+            num_agents=num_agents,
+            world_size=world_size,
+            theta_source=str(attributes.get("theta_source", EXACT)),  # files of before it was thought of have none
+            running=running,
+        )
+
+
+def _state(data: hdf5.Datasets, update: int) -> TrainingState:
+    phi, beta = data["/Theta/phi"], data["/Theta/beta"]
+    weight, mean, mean_square = data["/baseline"].tolist()
+    return TrainingState(
+        update=update,
+        Theta=Theta(np.concatenate([phi, beta]), len(phi)),
+        optimizer=OptimizerState(
+            first=data["/optimizer/first"],
+            second=data["/optimizer/second"],
+            steps=int(data["/optimizer/steps"].item()),
+        ),
+        baseline=Baseline(weight=weight, mean=mean, mean_square=mean_square),
+    )
+
+
+def _check_arrays(data: hdf5.Datasets, num_weights: int) -> None:
+    """Refuse arrays of sizes that do not go together, or of numbers that are not finite."""
+    if not all(np.isfinite(values).all() for values in data.values()):
+        raise ValueError("it holds numbers that are not finite")
+    phi, beta, theta = data["/Theta/phi"], data["/Theta/beta"], data["/theta"]
+    if phi.ndim != 1 or beta.ndim != 1:
+        raise ValueError("phi and beta must have one axis")
+    if data["/baseline"].shape != (3,) or data["/optimizer/steps"].shape != (1,):
+        raise ValueError("baseline must be three numbers, steps one")
+    if not data["/optimizer/first"].shape == data["/optimizer/second"].shape == (phi.size + beta.size,):
+        raise ValueError("Theta and the optimiser's moments differ in length")
+    if theta.shape != (num_weights,):
+        raise ValueError(f"theta has shape {theta.shape}, the policy needs {num_weights} numbers")
 
 
 def save_newest(checkpoint: Checkpoint, run_dir: Path) -> Path:

@@ -122,16 +122,7 @@ def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: Poli
         UserError: its actions are not discrete, there are fewer than asked for, its observation is no box or image, or
             the policy's network is none.
     """
-    actions = env.action_space
-    if not isinstance(actions, gymnasium.spaces.Discrete):
-        raise UserError(f"--env-id: {environment.env_id} has actions {actions}, expected discrete ones")
-    if actions.start != 0:
-        raise UserError(f"--env-id: {environment.env_id} numbers its actions from {actions.start}, expected from 0")
-    num_actions = int(actions.n) if environment.num_actions is None else environment.num_actions
-    if num_actions > actions.n:
-        raise UserError(
-            f"--num-actions: got {num_actions}, expected at most {actions.n}, which {environment.env_id} has"
-        )
+    num_actions = _num_actions(env.action_space, environment)
     key, box = _observation_box(env.observation_space)
     if box is None:
         raise UserError(
@@ -159,6 +150,18 @@ def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: Poli
         return with_network(spec, policy.policy_network)
     except ValueError as error:
         raise UserError(f"--policy-network: got {policy.policy_network!r}, {error}") from None
+
+
+def _num_actions(actions: gymnasium.Space[Any], environment: EnvironmentConfig) -> int:
+    """Return how many actions are used: as many as was asked for, or all."""
+    if not isinstance(actions, gymnasium.spaces.Discrete):
+        raise UserError(f"--env-id: {environment.env_id} has actions {actions}, expected discrete ones")
+    if actions.start != 0:
+        raise UserError(f"--env-id: {environment.env_id} numbers its actions from {actions.start}, expected from 0")
+    asked = environment.num_actions
+    if asked is not None and asked > actions.n:
+        raise UserError(f"--num-actions: got {asked}, expected at most {actions.n}, which {environment.env_id} has")
+    return int(actions.n) if asked is None else asked
 
 
 def check_fits(env: gymnasium.Env, spec: PolicySpec, env_id: str, source: str) -> None:

@@ -233,15 +233,34 @@ class Sharing:
                 None if row is None else each.generator.cotangents(row)
                 for each, row in zip(agents, d_theta, strict=True)
             ]
+        G, able = self._sum(agents, [None if cotangents is None else cotangents[0] for cotangents in own])
+        d_phi = self._share_out(agents, phi, G, able, failures)
+        if d_phi is None:
+            return [None] * len(agents)
+        return [
+            None if cotangents is None else np.concatenate([out, cotangents[1]])
+            for out, cotangents in zip(d_phi, own, strict=True)
+        ]
+
+    def _sum(self, agents: list[AgentQPU], d_p: Rows) -> tuple[Row, NDArray[np.bool_]]:
+        """Return G = Σ_i ∂J_i/∂p, shape (k,), and which of all N agents had one to add. Collective: all ranks."""
         num_rows = agents[0].generator.num_rows
         sent = np.zeros((len(agents), num_rows + self._num_agents))
-        for row, each, cotangents in zip(sent, agents, own, strict=True):
-            if cotangents is not None:
-                row[:num_rows] = cotangents[0]
+        for row, each, g in zip(sent, agents, d_p, strict=True):
+            if g is not None:
+                row[:num_rows] = g
                 row[num_rows + each.agent] = 1.0
         with self._stopwatch("waiting"):
             total = self._add(sent)
-        g, able = total[:num_rows], total[num_rows:] > 0
+        return total[:num_rows], total[num_rows:] > 0
+
+    def _share_out(
+        self, agents: list[AgentQPU], phi: Row, G: Row, able: NDArray[np.bool_], failures: dict[int, str]
+    ) -> NDArray[np.float64] | None:
+        """Return what each agent of this rank has run of Σ_i ∂J_i/∂φ, shape (agents, P). Collective: all ranks.
+
+        None where no QPU is left, of those that are ``able``, before all angles are done.
+        """
         d_phi, todo = np.zeros((len(agents), len(phi))), np.arange(len(phi))
         while todo.size and able.any():  # both are of sums over all ranks
             shares = dict(zip(np.flatnonzero(able).tolist(), np.array_split(todo, able.sum()), strict=True))
@@ -251,7 +270,7 @@ class Sharing:
                     if each.agent not in shares:
                         continue
                     try:
-                        out += gradient.of_angles(phi, g, shares[each.agent])
+                        out += gradient.of_angles(phi, G, shares[each.agent])
                     except QpuError as failure:
                         failures[each.agent] = f"{failure}; others ran its circuits"
                         continue
@@ -259,9 +278,4 @@ class Sharing:
             with self._stopwatch("waiting"):
                 total = self._add(report)
             todo, able = todo[total[todo] == 0], total[len(phi) :] > 0
-        if todo.size:
-            return [None] * len(agents)
-        return [
-            None if cotangents is None else np.concatenate([out, cotangents[1]])
-            for out, cotangents in zip(d_phi, own, strict=True)
-        ]
+        return None if todo.size else d_phi

@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,9 @@ from qtrl_hpc.chosen import ansatz_of, make_qpu, mapping_of
 from qtrl_hpc.config import BACKEND, GRADIENTS, Config
 from qtrl_hpc.environment import Purpose, reset_seed, seed_sequence
 from qtrl_hpc.errors import UserError
-from qtrl_hpc.factory import (
-    aer_gpu,
-    feature_of,
-    make_generator,
-    measures,
-    num_qubits_for,
-)
+from qtrl_hpc.factory import aer_gpu, feature_of, make_generator, measures, num_qubits_for
 from qtrl_hpc.fleet import AgentQPU, Fleet, OneEach, OneForAll, Sharing
-from qtrl_hpc.generator import QuantumGenerator
+from qtrl_hpc.generator import Generator, Pullback, QuantumGenerator
 from qtrl_hpc.noise import NoiseSettings, noise_settings, settings_of
 from qtrl_hpc.policy import PolicySpec
 from qtrl_hpc.quantum.adjoint import AdjointGradient
@@ -71,45 +66,57 @@ def make_fleet(
     if not measures(config):
         return OneForAll(make_generator(config, spec, stopwatch, node_rank))
     _check_measurement(config)
-    exact = replace(config, qpu="statevector", device="cpu", gradient="adjoint", shots=None, noise=None)
-    ideal = make_generator(replace(exact, share_circuits=False), spec)  # memory and threads are checked there
+    ideal = _ideal_generator(config, spec)  # memory and threads are checked there
     ansatz = ansatz_of(config, num_qubits_for(spec.num_parameters))
     numbers = list(range(config.agents_per_rank)) if agents is None else agents
     devices = _devices(config, ansatz, node_rank, node_size, numbers, num_agents)
-    timeout = config.qpu_timeout or math.inf
-    patience = Patience(
-        retries=config.qpu_retries,
-        pause=config.qpu_pause,
-        timeout=timeout if config.qpu.startswith(BACKEND) else None,  # a simulator does not get lost
-    )
-
-    def measured(device: Device, purpose: Purpose, agent: int, patience: Patience) -> MeasuredQPU:
-        return MeasuredQPU(
-            device,
-            seed=_job_seed(config, purpose, agent),
-            patience=patience,
-            count=stopwatch.count,
-            called_off=called_off,
-            tolerance=TOLERANCES[config.precision],
-        )
-
-    simulated = config.gradient == "surrogate"
-    surrogate = AdjointGradient(StatevectorQPU(ansatz, precision=config.precision)) if simulated else None
-    fleet, shifts = [], []
-    for agent, device in zip(numbers, devices, strict=True):
-        qpu = measured(device, Purpose.SHOTS, agent, patience)
-        gradient = surrogate or _circuit_gradient(config, qpu, agent)
-        if isinstance(gradient, ParameterShiftGradient):
-            shifts.append(gradient)
+    measured = partial(_measured_qpu, config, stopwatch=stopwatch, called_off=called_off)
+    qpus = [measured(device, Purpose.SHOTS, agent) for agent, device in zip(numbers, devices, strict=True)]
+    gradients = _gradients(config, ansatz, numbers, qpus)
+    fleet = []
+    for agent, qpu, gradient in zip(numbers, qpus, gradients, strict=True):
         mapping = mapping_of(config, ansatz.num_qubits, spec.num_parameters)
-        generator = QuantumGenerator(qpu, gradient, feature_of(config), mapping, stopwatch)
-        fleet.append(AgentQPU(agent, qpu, generator))
+        fleet.append(AgentQPU(agent, qpu, QuantumGenerator(qpu, gradient, feature_of(config), mapping, stopwatch)))
+    shifts = [gradient for gradient in gradients if isinstance(gradient, ParameterShiftGradient)]
     return OneEach(
         fleet,
         ideal,
-        measured(devices[0], Purpose.POLICY_SHOTS, numbers[0], replace(patience, retries=0)),
+        measured(devices[0], Purpose.POLICY_SHOTS, numbers[0], retries=0),
         f"{config.shots} shots" if config.shots else "one measurement",
         Sharing(num_agents, shifts, add, stopwatch) if config.share_circuits else None,
+    )
+
+
+def _ideal_generator(config: Config, spec: PolicySpec) -> Generator:
+    """Return the same generator on an exact simulation."""
+    exact = replace(config, qpu="statevector", device="cpu", gradient="adjoint", shots=None, noise=None)
+    return make_generator(replace(exact, share_circuits=False), spec)
+
+
+def _measured_qpu(
+    config: Config,
+    device: Device,
+    purpose: Purpose,
+    agent: int,
+    *,
+    stopwatch: Stopwatch,
+    called_off: Callable[[], bool],
+    retries: int | None = None,
+) -> MeasuredQPU:
+    """Return one agent's QPU, which has a stream of random numbers for each purpose; ``retries``: not as configured."""
+    patience = Patience(
+        retries=config.qpu_retries if retries is None else retries,
+        pause=config.qpu_pause,
+        # A simulator does not get lost.
+        timeout=(config.qpu_timeout or math.inf) if config.qpu.startswith(BACKEND) else None,
+    )
+    return MeasuredQPU(
+        device,
+        seed=_job_seed(config, purpose, agent),
+        patience=patience,
+        count=stopwatch.count,
+        called_off=called_off,
+        tolerance=TOLERANCES[config.precision],
     )
 
 
@@ -135,16 +142,21 @@ def describe_measurement(config: Config, spec: PolicySpec) -> list[str]:
 
 def _check_measurement(config: Config) -> None:
     """Refuse what does not go together, rather than ignore one of the flags."""
+    given = {
+        f"--shots {config.shots}": config.shots is not None,
+        "--noise": config.noise is not None,
+        f"--qpu {config.qpu}": config.qpu.startswith(BACKEND),
+    }
+    measured = [flag for flag, is_given in given.items() if is_given]
+    _check_qpu(config, measured)
+    _check_gradient(config, measured)
+    if config.share_circuits:
+        _check_sharing(config)
+
+
+def _check_qpu(config: Config, measured: list[str]) -> None:
+    """Refuse what cannot be measured; ``measured`` are the flags that ask for it, if it is not the gradient."""
     backend = config.qpu.startswith(BACKEND)
-    measured = [
-        flag
-        for flag, given in (
-            (f"--shots {config.shots}", config.shots is not None),
-            ("--noise", config.noise is not None),
-            (f"--qpu {config.qpu}", backend),
-        )
-        if given
-    ]
     if config.policy == "classical":
         flag = measured[0] if measured else f"--gradient {config.gradient}"
         raise UserError(f"--policy: got 'classical' with {flag}, expected quantum: a classical policy has no circuit")
@@ -165,6 +177,10 @@ def _check_measurement(config: Config) -> None:
         raise UserError(f"--circuit: got {config.circuit!r}, expected trained with {flag}")
     if config.precision != "double" and backend:
         raise UserError(f"--precision: got {config.precision!r}, expected double with --qpu {config.qpu}")
+
+
+def _check_gradient(config: Config, measured: list[str]) -> None:
+    """Refuse a gradient that QPUs of this kind do not give."""
     choices = ", ".join(name for name in GRADIENTS if name != "adjoint")
     if measured and config.gradient == "adjoint":
         raise UserError(
@@ -175,14 +191,17 @@ def _check_measurement(config: Config) -> None:
             "--gradient: got 'surrogate' with an exact QPU, whose gradient is adjoint's, expected adjoint, "
             "parameter-shift or spsa (or --shots, --noise, --qpu backend:SPEC)"
         )
-    if config.share_circuits:
-        if config.gradient != "parameter-shift":
-            raise UserError(f"--share-circuits: got --gradient {config.gradient}, expected parameter-shift")
-        if config.noise and (config.noise.startswith("[") or noise_settings(config.noise)[0].spread):
-            raise UserError(
-                "--share-circuits: got QPUs that differ by --noise (a list, or spread), expected the same noise for "
-                "all: only what QPUs that are alike have measured can be shared"
-            )
+
+
+def _check_sharing(config: Config) -> None:
+    """Refuse to share out circuits that are not the same whoever runs them."""
+    if config.gradient != "parameter-shift":
+        raise UserError(f"--share-circuits: got --gradient {config.gradient}, expected parameter-shift")
+    if config.noise and (config.noise.startswith("[") or noise_settings(config.noise)[0].spread):
+        raise UserError(
+            "--share-circuits: got QPUs that differ by --noise (a list, or spread), expected the same noise for "
+            "all: only what QPUs that are alike have measured can be shared"
+        )
 
 
 def _devices(
@@ -252,10 +271,16 @@ def _backend_device(config: Config, ansatz: Ansatz) -> Device:
         raise UserError(f"--qpu: got {config.qpu!r}, {error}") from None
 
 
-def _circuit_gradient(config: Config, qpu: MeasuredQPU, agent: int) -> ParameterShiftGradient | SpsaGradient:
+def _gradients(config: Config, ansatz: Ansatz, agents: list[int], qpus: list[MeasuredQPU]) -> Sequence[Pullback]:
+    """Return what pulls cotangents of each agent's probabilities back to phi."""
+    if config.gradient == "surrogate":
+        return [AdjointGradient(StatevectorQPU(ansatz, precision=config.precision))] * len(qpus)
     if config.gradient == "parameter-shift":
-        return ParameterShiftGradient(qpu)
+        return [ParameterShiftGradient(qpu) for qpu in qpus]
+    return [_spsa_gradient(config, agent, qpu) for agent, qpu in zip(agents, qpus, strict=True)]
 
+
+def _spsa_gradient(config: Config, agent: int, qpu: MeasuredQPU) -> SpsaGradient:
     def draw() -> tuple[float, np.random.Generator]:
         update = qpu.update
         sequence = seed_sequence(config.seed, Purpose.PERTURBATIONS, agent, update)

@@ -6,6 +6,7 @@ headers, which are lists of messages. Whatever is not such a list of the few mes
 """
 
 import struct
+from collections.abc import Iterator
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 UNDEFINED = 2**64 - 1
@@ -43,31 +44,40 @@ def check_headers(content: bytes) -> None:
     messages, seen, headers = 0, {root}, [("", root)]
     while headers:
         path, address = headers.pop()
-        chunks = [_first_chunk(content, address)]
-        tracked = bool(content[address + 5] & 0x04)  # the order in which attributes were made
-        while chunks:
-            place, end = chunks.pop()
-            while place + 4 <= end:
-                kind, size, flags = struct.unpack("<BHB", _bytes(content, place, 4))
-                place += 6 if tracked else 4
-                if place + size > end:
-                    raise ValueError(f"a message of {path or '/'} is longer than its header")
-                body = content[place : place + size]
-                place += size
-                messages += 1
-                if messages > MOST_MESSAGES:
-                    raise ValueError(f"it has more than {MOST_MESSAGES} messages")
-                if flags & 0x02:
-                    raise ValueError(f"{path or '/'} shares a message")
-                if kind == _CONTINUATION:
-                    chunks.append(_next_chunk(content, body))
-                elif kind == _LINK:
-                    name, target = _link(path, body)
-                    if target is not None and target not in seen:
-                        seen.add(target)
-                        headers.append((name, target))
-                else:
-                    _check_message(content, path, kind, body)
+        for kind, body in _messages(content, path, address):
+            messages += 1
+            if messages > MOST_MESSAGES:
+                raise ValueError(f"it has more than {MOST_MESSAGES} messages")
+            if kind == _LINK:
+                name, target = _link(path, body)
+                if target is not None and target not in seen:
+                    seen.add(target)
+                    headers.append((name, target))
+            elif kind != _CONTINUATION:
+                _check_message(content, path, kind, body)
+
+
+def _messages(content: bytes, path: str, address: int) -> Iterator[tuple[int, bytes]]:
+    """Yield type and content of each message of an object header, also of those that say where it goes on.
+
+    A header may go on in a circle: whoever asks must stop somewhere.
+    """
+    chunks = [_first_chunk(content, address)]
+    tracked = bool(content[address + 5] & 0x04)  # the order in which attributes were made
+    while chunks:
+        place, end = chunks.pop()
+        while place + 4 <= end:
+            kind, size, flags = struct.unpack("<BHB", _bytes(content, place, 4))
+            place += 6 if tracked else 4
+            if place + size > end:
+                raise ValueError(f"a message of {path or '/'} is longer than its header")
+            if flags & 0x02:
+                raise ValueError(f"{path or '/'} shares a message")
+            body = content[place : place + size]
+            place += size
+            if kind == _CONTINUATION:
+                chunks.append(_next_chunk(content, body))
+            yield kind, body
 
 
 def _first_chunk(content: bytes, address: int) -> tuple[int, int]:

@@ -126,8 +126,30 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
     Where too few QPUs deliver, or any fails when a stop is asked for, that is the state before it: a resumed run makes
     the update anew.
     """
-    world, config, fleet, agents, stopwatch = run.world, run.config, run.fleet, run.agents, run.stopwatch
     state = before.state
+    total, failures = _sum_of_all_agents(run, state)
+    if total["stop"] > 0 and total["failed"] > 0:  # a resumed run makes the update with those that were not waited for
+        run.why = run.stop.why or BY_SIGNAL
+        return state, True
+    if total["delivered"] < run.config.quorum * run.num_agents:
+        run.why = _no_quorum(run, state, total, failures)
+        return state, True
+    state = step(state, total, run.config, num_agents=int(total["delivered"]))  # Eq. 5
+    if not state.is_finite():
+        raise TrainingError(f"update {state.update}: the step makes Theta overflow; try a smaller --learning-rate")
+    if run.recorder or run.world.tolerant:
+        run.row = _metrics_row(run, state, total, failures)
+    if run.recorder:
+        run.recorder.update(run.row)
+    if total["stop"] > 0:
+        run.why = run.stop.why or BY_SIGNAL
+        return state, True
+    return state, False
+
+
+def _sum_of_all_agents(run: Run, state: TrainingState) -> tuple[Total, dict[int, str]]:
+    """Return what all agents make of a state, added up, and of those whose QPU failed, why. Collective: all ranks."""
+    fleet, agents, stopwatch = run.fleet, run.agents, run.stopwatch
     stopwatch.restart()
     theta = fleet(state.Theta, state.update)  # one circuit execution per update; one an agent where they measure
     with stopwatch("episode"):
@@ -136,7 +158,7 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
         d_theta, statistics = agents.reinforce(trajectories, theta, state.baseline, state.update)  # Eq. 1, 2
     d_Theta = fleet.pullback(d_theta)  # Eq. 3 and 4
     with stopwatch("waiting"):
-        world.barrier()
+        run.world.barrier()
     rows = pack(
         d_Theta,
         statistics,
@@ -148,26 +170,9 @@ def _update(run: Run, before: Moment) -> tuple[TrainingState, bool]:
     )
     with stopwatch("reduction"):
         total = Total(run.sum(rows))  # the one Allreduce
-    world.check_count(total["ranks"])
-    _check_finite(world, rows, total, state.update)
-    failures = world.gather_items(fleet.failures) if total["failed"] else {}
-    if total["stop"] > 0 and total["failed"] > 0:  # a resumed run makes the update with those that were not waited for
-        run.why = run.stop.why or BY_SIGNAL
-        return state, True
-    if total["delivered"] < config.quorum * run.num_agents:
-        run.why = _no_quorum(run, state, total, failures)
-        return state, True
-    state = step(state, total, config, num_agents=int(total["delivered"]))  # Eq. 5
-    if not state.is_finite():
-        raise TrainingError(f"update {state.update}: the step makes Theta overflow; try a smaller --learning-rate")
-    if run.recorder or world.tolerant:
-        run.row = _metrics_row(run, state, total, failures)
-    if run.recorder:
-        run.recorder.update(run.row)
-    if total["stop"] > 0:
-        run.why = run.stop.why or BY_SIGNAL
-        return state, True
-    return state, False
+    run.world.check_count(total["ranks"])
+    _check_finite(run.world, rows, total, state.update)
+    return total, run.world.gather_items(fleet.failures) if total["failed"] else {}
 
 
 def running_episodes(run: Run) -> RunningEpisodes | None:

@@ -4,10 +4,14 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qtrl_hpc.bench import peaks, peers, subjects
 from qtrl_hpc.bench.measure import in_turn, wall_seconds
 from qtrl_hpc.bench.rows import MeasurementError, Row, Say, measured, missing
+
+Times = dict[str, NDArray[np.float64]]
+"""Of each call, CPU seconds in each round."""
 
 PEER_AIMS = {"pennylane": 100.0, "torchquantum": 50.0}
 
@@ -17,10 +21,8 @@ def statevector(quick: bool, say: Say) -> list[Row]:
     subject = subjects.circuit()
     ours = subjects.simulation(subject)
     expected, work = ours.both(), peaks.nominal_work(subject.ansatz)
-    source, target = (
-        np.linspace(0.0, 1.0, 2 * subject.ansatz.num_amplitudes),
-        np.empty(2 * subject.ansatz.num_amplitudes),
-    )
+    source = np.linspace(0.0, 1.0, 2 * subject.ansatz.num_amplitudes)
+    target = np.empty_like(source)
     calls: dict[str, Callable[[], object]] = {
         "ours": ours.both,
         "forward": ours.forward,
@@ -35,8 +37,12 @@ def statevector(quick: bool, say: Say) -> list[Row]:
             calls[peer.name] = call
     say("timing in turn")
     taken = in_turn(calls, 5 if quick else 25)
+    return _our_rows(taken, work, source) + _peer_rows(taken, notes)
+
+
+def _our_rows(taken: Times, work: peaks.NominalWork, source: NDArray[np.float64]) -> list[Row]:
     flops = peaks.FLOP_A_NUMBER * source.size / taken["arithmetic"]
-    rows = [
+    return [
         measured(
             "statevector", "probabilities and adjoint pullback, statevector", 1e3 * taken["ours"], "ms",
             note=f"of which the probabilities {1e3 * np.median(taken['forward']):.3g} ms",
@@ -52,6 +58,10 @@ def statevector(quick: bool, say: Say) -> list[Row]:
             2 * source.nbytes / taken["copy"] / 1e9, "GB/s", note=f"{source.nbytes / 2**10:.0f} KiB each",
         ),
     ]  # fmt: skip
+
+
+def _peer_rows(taken: Times, notes: dict[str, str]) -> list[Row]:
+    rows = []
     for peer in peers.PEERS:
         name, what = f"statevector.{peer.name}", f"{peer.title}, over ours"
         if peer.name in taken:

@@ -30,16 +30,26 @@ def figure1(rewards: Rewards, curves: list[Variant], counts: list[Variant], seed
 
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1.0))
+    _draw_curves(left, rewards, curves, seeds)
+    _draw_speed_ups(right, rewards, counts, seeds)
+    tidy(left, right)
+    figure.suptitle(f"{preset_name}, {len(seeds)} seeds", fontsize="medium")
+    return figure
+
+
+def _draw_curves(axes: Any, rewards: Rewards, curves: list[Variant], seeds: range) -> None:
     for variant, colour in zip(curves, COLOURS, strict=False):
         means = running_mean(np.array([run.rewards for run in rewards.all(variant, seeds)]))
         shown = np.unique(np.linspace(0, means.shape[1] - 1, POINTS).astype(int))
         middle, low, high = band(means[:, shown])
-        left.plot(shown + WINDOW, middle, color=colour, label=variant.label)
-        left.fill_between(shown + WINDOW, low, high, color=colour, alpha=0.15, linewidth=0)
-    left.set(xlabel="episode", ylabel=f"reward (running mean of {WINDOW})", ylim=(0.0, 1.0))
-    left.set_title("b", loc="left", fontweight="bold")
-    left.legend(loc="lower right", frameon=False)
+        axes.plot(shown + WINDOW, middle, color=colour, label=variant.label)
+        axes.fill_between(shown + WINDOW, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="episode", ylabel=f"reward (running mean of {WINDOW})", ylim=(0.0, 1.0))
+    axes.set_title("b", loc="left", fontweight="bold")
+    axes.legend(loc="lower right", frameon=False)
 
+
+def _draw_speed_ups(axes: Any, rewards: Rewards, counts: list[Variant], seeds: range) -> None:
     rounds = counts[0].config.updates
     target = end_of_one(rewards, counts[0], seeds)
     until = [rounds_by_seed(rewards.all(each, seeds), target) for each in counts]
@@ -47,17 +57,14 @@ def figure1(rewards: Rewards, curves: list[Variant], counts: list[Variant], seed
     estimates = [speed_up(until[0], each, rounds) for each in until[1:]]
     values = np.array([1.0, *(each.value for each in estimates)])
     ends = np.array([(1.0, 1.0), *((each.low, each.high) for each in estimates)]).T
-    right.plot(numbers, numbers, color="0.6", linestyle=":", label="linear")
-    right.plot(numbers, [paper.SPEED_UP[count] for count in numbers], "s--", color=COLOURS[1], label="paper")
+    axes.plot(numbers, numbers, color="0.6", linestyle=":", label="linear")
+    axes.plot(numbers, [paper.SPEED_UP[count] for count in numbers], "s--", color=COLOURS[1], label="paper")
     errors = np.abs(ends - values)
-    right.errorbar(numbers, values, errors, fmt="o-", color=COLOURS[3], capsize=3, label="ours, 95 % interval")
-    right.set(xlabel="agents N", ylabel="speed-up in rounds", xticks=numbers)
-    right.set_ylim(bottom=0.0)
-    right.set_title("c", loc="left", fontweight="bold")
-    right.legend(loc="upper left", frameon=False)
-    tidy(left, right)
-    figure.suptitle(f"{preset_name}, {len(seeds)} seeds", fontsize="medium")
-    return figure
+    axes.errorbar(numbers, values, errors, fmt="o-", color=COLOURS[3], capsize=3, label="ours, 95 % interval")
+    axes.set(xlabel="agents N", ylabel="speed-up in rounds", xticks=numbers)
+    axes.set_ylim(bottom=0.0)
+    axes.set_title("c", loc="left", fontweight="bold")
+    axes.legend(loc="upper left", frameon=False)
 
 
 def ablations(rewards: Rewards, rows: list[Ablation], seeds: range) -> Any:
