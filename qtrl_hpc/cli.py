@@ -234,7 +234,11 @@ def _file_values(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def naming(source: object) -> Iterator[None]:
-    """Refuse, naming a file or what else it is from, whatever is wrong with what is read."""
+    """Refuse, naming a file or what else it is from, whatever is wrong with what is read.
+
+    Raises:
+        UserError: inside the ``with`` something is refused, or cannot be read.
+    """
     try:
         yield
     except (UserError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -285,7 +289,11 @@ def _refuse_unnamed(written: dict[str, Any]) -> None:
 
 
 def parse_values(argv: list[str]) -> dict[str, Any]:
-    """Return only the values that ``argv`` itself sets, as plain types."""
+    """Return only the values that ``argv`` itself sets, as plain types.
+
+    Raises:
+        UserError: naming the flag, what was got and what is expected.
+    """
     if not argv:
         return {}
     try:

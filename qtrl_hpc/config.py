@@ -350,25 +350,6 @@ class TrackingConfig(Checked):
         self._whole("evaluate_every", "video_every", "evaluate_episodes")
 
 
-TOPICS = (
-    EnvironmentConfig,
-    PolicyConfig,
-    GeneratorConfig,
-    QpuConfig,
-    MeasurementConfig,
-    ReinforceConfig,
-    OptimizerConfig,
-    RunConfig,
-    SurvivalConfig,
-    TrackingConfig,
-)
-
-
-def title_of(topic: type) -> str:
-    """Return in a sentence what one of ``TOPICS`` is about."""
-    return (topic.__doc__ or "").splitlines()[0]
-
-
 # Of what can be watched, and decides nothing.
 TRACKING_FIELDS = frozenset(TrackingConfig.__annotations__)
 
@@ -431,6 +412,14 @@ class Config(
             if ours != theirs and field.name not in RESUMABLE_FIELDS:
                 expected = f"{theirs!r} as in {source}, which --resume goes on from"
                 raise UserError(f"{flag_of(field.name)}: got {ours!r}, expected {expected}")
+
+
+TOPICS: tuple[type[Checked], ...] = Config.__bases__
+
+
+def title_of(topic: type[Checked]) -> str:
+    """Return in a sentence what one of ``TOPICS`` is about."""
+    return (topic.__doc__ or "").splitlines()[0]
 
 
 def _halved(value: float, half_life: float | None, update: int) -> float:

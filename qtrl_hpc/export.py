@@ -34,10 +34,10 @@ _OBSERVATIONS = 256  # of the environment, that an ONNX model is verified on
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_refusing(export, argv)
+    return run_refusing(command, argv)
 
 
-def export(argv: list[str]) -> int:
+def command(argv: list[str]) -> int:
     """Read the command line, write policy files and cards, evaluate, and say what they hold.
 
     The files are there before the evaluation begins, and are written anew with what it found.

@@ -248,10 +248,10 @@ def _aer_device(
             **aer_gpu(config, node_rank),
         )
     except ValueError as error:
-        raise UserError(f"--noise: got {_named(config, settings)}, {error}") from None
+        raise UserError(f"--noise: got {_noise_in_words(config, settings)}, {error}") from None
 
 
-def _named(config: Config, settings: NoiseSettings | None) -> str:
+def _noise_in_words(config: Config, settings: NoiseSettings | None) -> str:
     return repr(f"fake:{settings.fake}" if settings and settings.fake else config.noise)
 
 

@@ -26,10 +26,10 @@ _ROWS = 8192  # of a batch, at once
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_refusing(infer, argv)
+    return run_refusing(command, argv)
 
 
-def infer(argv: list[str]) -> int:
+def command(argv: list[str]) -> int:
     """Read the command line, and play episodes or act on a file of observations.
 
     Raises:
@@ -57,7 +57,11 @@ def _of_episodes(options: argparse.Namespace) -> str | None:
 
 
 def play(policy: Policy, file: PolicyFile, options: argparse.Namespace) -> None:
-    """Play episodes; print the reward and length of each as it ends, then of all, or all as one JSON object."""
+    """Play episodes; print the reward and length of each as it ends, then of all, or all as one JSON object.
+
+    Raises:
+        UserError: the environment cannot be made or shown, or the policy does not fit it.
+    """
     env_id = chosen_environment(file, options.policy, options.env_id)
     if options.render:
         _check_display()
@@ -86,7 +90,11 @@ def play(policy: Policy, file: PolicyFile, options: argparse.Namespace) -> None:
 
 
 def act_on_file(policy: Policy, options: argparse.Namespace) -> None:
-    """Write an action for each observation of a batch in a ``.npy`` file: int64, shape (batch,)."""
+    """Write an action for each observation of a batch in a ``.npy`` file: int64, shape (batch,).
+
+    Raises:
+        UserError: a file is not what it should be, cannot be read or written, or the policy does not fit it.
+    """
     observations = _read_array(options.observations)
     _check_replaceable(options.output)
     if observations.shape == policy.spec.obs_shape:

@@ -49,7 +49,11 @@ def write_output(path: Path, flag: str, content: bytes) -> None:
 
 @contextmanager
 def refusing_unwritable(path: Path, flag: str) -> Iterator[None]:
-    """Refuse a file, naming the flag that names it, where the disk does."""
+    """Refuse a file, naming the flag that names it, where the disk does.
+
+    Raises:
+        UserError: it cannot be written, or looked at.
+    """
     try:
         yield
     except OSError as error:

@@ -16,10 +16,10 @@ from qtrl_hpc.report.data import POSITIONS, QUANTITIES, RunData, load
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_refusing(plot, argv)
+    return run_refusing(command, argv)
 
 
-def plot(argv: list[str]) -> int:
+def command(argv: list[str]) -> int:
     """Read the command line, draw, and say what was drawn.
 
     Raises:

@@ -62,6 +62,9 @@ def measured(
         at_most: the aim.
         at_least: the aim, the other way round.
         note: whatever else there is to say.
+
+    Raises:
+        MeasurementError: a figure is not finite.
     """
     array = np.atleast_1d(np.asarray(values, np.float64))
     low, median, high = np.percentile(array, [LOW, 50, HIGH]).tolist()

@@ -1,6 +1,7 @@
 """Explain runs on one self-contained page: ``python -m qtrl_hpc.report RUN_DIR [RUN_DIR …]``."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def collect(runs: list[RunData], options: argparse.Namespace) -> Report:
 
     What cannot be had is missing from the page, which says why.
     """
-    best = max(runs, key=lambda run: -1e300 if run.recent_reward is None else run.recent_reward)
+    best = max(runs, key=lambda run: -math.inf if run.recent_reward is None else run.recent_reward)
     missing: dict[str, str] = {}
     checkpoint = _checkpoint(best, missing)
     report = Report(run=best, groups=grouped(runs), checkpoint=checkpoint, time=time_of(best), missing=missing)

@@ -15,7 +15,7 @@ from qtrl_hpc.checkpoint import checkpoints
 from qtrl_hpc.config import RESUMABLE_FIELDS, Config
 from qtrl_hpc.errors import UserError, one_line, shown
 from qtrl_hpc.status import STATUS
-from qtrl_hpc.sweep.results import Result, write_results
+from qtrl_hpc.sweep.results import BEST, TABLE, Result, write_results
 from qtrl_hpc.sweep.space import Space
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Study:
         if path.exists():
             _check_same(self.folder, _read_definition(path), ours)
             return
-        for name in ("best.yaml", "trials.csv", JOURNAL):
+        for name in (BEST, TABLE, JOURNAL):
             if (self.folder / name).exists():
                 raise UserError(f"--sweep-dir: got {self.folder}, which holds {name} and no sweep, expected another")
         text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **ours}, indent=1)
