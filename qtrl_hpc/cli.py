@@ -1,25 +1,23 @@
 """Command lines and YAML files -> configuration."""
 
 import json
-import os
 import re
-import sys
-from argparse import ArgumentError, ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Collection, Iterator, Mapping
+from argparse import ArgumentError
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
 from qtrl_hpc import yaml_text
+from qtrl_hpc.command import OneLineParser, existing, non_empty_path
 from qtrl_hpc.config import TOPICS, Config, title_of
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError, one_line
-from qtrl_hpc.launcher import launched_rank
+from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.noise import read_noise
 from qtrl_hpc.rules import flag_of
 
@@ -55,14 +53,6 @@ class TrainOptions:
         """Read what ``to_json`` wrote."""
         values = json.loads(text)
         return cls(config=Config.from_dict(values["config"]), run_dir=Path(values["run_dir"]), resume=values["resume"])
-
-
-class OneLineParser(ArgumentParser):
-    """An argparse parser whose errors are ``UserError``."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting."""
-        raise UserError(message)
 
 
 def preset_names() -> list[str]:
@@ -151,21 +141,6 @@ def parse_train(argv: list[str]) -> TrainOptions:
     config = build({**values, **parse_values(rest)})
     run_dir = own.run_dir or fresh_run_dir(name or "run", config.seed)
     return TrainOptions(config=config, run_dir=run_dir, resume=own.resume)
-
-
-def command_line(argv: list[str] | None, print_help: Callable[[], None]) -> list[str]:
-    """Return the command line of a command that every rank runs; one that asks for help ends here, with one help text.
-
-    Args:
-        argv: the command line; None for this process's own.
-        print_help: is called by the first process alone.
-    """
-    arguments = sys.argv[1:] if argv is None else argv
-    if "-h" in arguments or "--help" in arguments:
-        if launched_rank(os.environ) == 0:
-            print_help()
-        sys.exit(EXIT_DONE)
-    return arguments
 
 
 def print_train_help() -> None:
@@ -325,28 +300,6 @@ def _noise(given: object, folder: Path = Path()) -> str:
         raise ValueError(f"--noise: {one_line(error)}") from None
 
 
-def non_empty_path(text: str) -> Path:
-    """Read a path from a command line; an unset variable of a script is none."""
-    if not text:
-        raise ArgumentTypeError("got '', expected the name of a directory")
-    return Path(text)
-
-
-def existing(path: Path, refusal: str) -> Path:
-    """Return the path of a file that is there.
-
-    Raises:
-        UserError: it is not, in the words of ``refusal``.
-    """
-    try:
-        found = path.is_file()
-    except OSError:
-        found = False
-    if not found:
-        raise UserError(refusal)
-    return path
-
-
 def _our_words(message: str) -> str:
     """Return jsonargparse's message about a value, with the flag's name and what a person would call its type."""
     if found := re.match(r"argument (--[\w-]+)/.*invalid _boolean_type value: (.*)", message):
@@ -361,33 +314,3 @@ def _our_words(message: str) -> str:
 
 def _in_words(hint: Any) -> str:
     return TYPE_WORDS.get(hint) or f"one of {', '.join(get_args(hint))}"
-
-
-def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return what reads a whole number of at least ``low``, and at most ``high``, from a command line."""
-    expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
-
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or int(text) < low or (high is not None and int(text) > high):
-            raise ArgumentTypeError(f"got {text!r}, expected {expected}")
-        return int(text)
-
-    return read
-
-
-def run_refusing(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
-    """Run a command that needs no MPI; print a ``UserError`` as one line and return exit code 2.
-
-    Under a launcher its first process alone does the work.
-
-    Args:
-        command: reads the command line, does what it says and returns the exit code.
-        argv: the command line; None for this process's own.
-    """
-    if launched_rank(os.environ) > 0:
-        return EXIT_DONE
-    try:
-        return command(sys.argv[1:] if argv is None else argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT

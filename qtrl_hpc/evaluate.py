@@ -10,7 +10,7 @@ import gymnasium
 from rich.progress import Progress, track
 
 from qtrl_hpc.animation import check_drawn, check_gif, record_episodes, write_gif
-from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
+from qtrl_hpc.command import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.environment import check_fits, make_environment
 from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.evaluation import Outcome, outcome

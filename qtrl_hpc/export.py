@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc import hdf5
 from qtrl_hpc.checkpoint import NEWEST, Checkpoint
-from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
+from qtrl_hpc.command import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.environment import check_fits, make_environment
 from qtrl_hpc.errors import EXIT_DONE, EXIT_FAILED, UserError
 from qtrl_hpc.evaluate import chosen_environment, evaluate

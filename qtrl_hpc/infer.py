@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc import npy_format
-from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
+from qtrl_hpc.command import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.environment import check_fits, make_environment
 from qtrl_hpc.errors import EXIT_DONE, UserError, one_line
 from qtrl_hpc.evaluate import acting, chosen_environment

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qtrl_hpc.cli import OneLineParser, run_refusing
+from qtrl_hpc.command import OneLineParser, run_refusing
 from qtrl_hpc.drawing import image, tidy
 from qtrl_hpc.errors import EXIT_DONE, UserError, shown
 from qtrl_hpc.extras import require

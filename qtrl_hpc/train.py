@@ -9,7 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from qtrl_hpc.cli import TrainOptions, command_line, parse_train, print_train_help
+from qtrl_hpc.cli import TrainOptions, parse_train, print_train_help
+from qtrl_hpc.command import command_line
 from qtrl_hpc.distributed import World
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED
 from qtrl_hpc.job import launch

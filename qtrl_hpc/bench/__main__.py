@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from qtrl_hpc.bench import gradients, kernels, machine, runs
 from qtrl_hpc.bench.report import Report, report_paths, save
 from qtrl_hpc.bench.rows import MeasurementError, Row, Say, missing
-from qtrl_hpc.cli import OneLineParser, run_refusing
+from qtrl_hpc.command import OneLineParser, run_refusing
 from qtrl_hpc.errors import EXIT_DONE, EXIT_FAILED, UserError, one_line
 from qtrl_hpc.launcher import is_launched
 

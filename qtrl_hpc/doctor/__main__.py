@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qtrl_hpc.cli import OneLineParser, command_line, non_empty_path
+from qtrl_hpc.command import OneLineParser, command_line, non_empty_path
 from qtrl_hpc.distributed import World, library_version
 from qtrl_hpc.doctor import folder, gather, measure, report
 from qtrl_hpc.doctor.checks import examine

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from qtrl_hpc.checkpoint import Checkpoint, load_newest
-from qtrl_hpc.cli import OneLineParser, run_refusing, whole_number
+from qtrl_hpc.command import OneLineParser, run_refusing, whole_number
 from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.evaluate import trusted
 from qtrl_hpc.extras import require

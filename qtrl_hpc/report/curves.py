@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.cli import whole_number
+from qtrl_hpc.command import whole_number
 from qtrl_hpc.config import RESUMABLE_FIELDS
 from qtrl_hpc.drawing import COLOURS
 from qtrl_hpc.errors import shown

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from threadpoolctl import threadpool_limits
 
 from qtrl_hpc import files, jit
-from qtrl_hpc.cli import OneLineParser, command_line, non_empty_path, whole_number
+from qtrl_hpc.command import OneLineParser, command_line, non_empty_path, whole_number
 from qtrl_hpc.distributed import World
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from qtrl_hpc.extras import require

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from qtrl_hpc.cli import OneLineParser, command_line, existing, non_empty_path, parse_values, whole_number
+from qtrl_hpc.cli import parse_values
+from qtrl_hpc.command import OneLineParser, command_line, existing, non_empty_path, whole_number
 from qtrl_hpc.distributed import World
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.job import launch
