@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc.errors import EXIT_FAILED, TrainingError, UserError, one_line
-from qtrl_hpc.launcher import check_launcher, missing_for_tolerance
+from qtrl_hpc.launcher import check_launcher, is_fault_tolerant, missing_for_tolerance
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -58,8 +58,10 @@ class World:
         self.patience: float | None = None
         """Seconds that ``finish`` waits for the other ranks; None for ever, where one has work that others have not."""
         self._has_disagreed = False
+        self._outlives = is_fault_tolerant(os.environ)
+        """Whether the launcher lets those left live on, who are told of a death as RanksLostError."""
         self.tolerant = False
-        """Whether a rank's death is told as RanksLostError; otherwise it ends the job."""
+        """Whether the run goes on without ranks that die; otherwise their death is its end."""
 
     @classmethod
     def connect(cls) -> "World":
@@ -138,14 +140,16 @@ class World:
 
     def broadcast(self, vector: NDArray[np.float64]) -> None:
         """Overwrite ``vector`` with rank 0's, in place. Collective: all ranks."""
-        self._comm.Bcast(vector)
+        with self._losses():
+            self._comm.Bcast(vector)
 
     def share(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return rank 0's vector on every rank, whatever length it has. Collective: all ranks."""
         length = np.array([vector.size], np.int64)
-        self._comm.Bcast(length)
-        shared = vector.copy() if self.rank == 0 else np.empty(int(length.item()))
-        self._comm.Bcast(shared)
+        with self._losses():
+            self._comm.Bcast(length)
+            shared = vector.copy() if self.rank == 0 else np.empty(int(length.item()))
+            self._comm.Bcast(shared)
         return shared
 
     def gather_numbers(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -218,7 +222,7 @@ class World:
         self.agree(check)
 
     def tolerate(self) -> None:
-        """From now on raise RanksLostError where ranks died, instead of dying with them."""
+        """From now on go on without ranks that die, instead of ending with them."""
         from mpi4py import MPI
 
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
@@ -255,6 +259,22 @@ class World:
         self.members = [self.members[rank] for rank in ranks]
         self.rank, self.size = self._comm.rank, self._comm.size
 
+    def end_of(self, loss: RanksLostError) -> Exception:
+        """Return what ends a run that does not go on without the dead. Collective: all that are left."""
+        while True:
+            try:
+                self.shrink()
+                break
+            except RanksLostError:
+                continue
+        dead = [str(rank) for rank in range(self.began_with) if rank not in self.members]
+        return TrainingError(f"rank {', '.join(dead)} died, and the others end") if dead else loss
+
+    @property
+    def leaves_mpi(self) -> bool:
+        """Whether MPI is left as it is at the end: one that may have lost ranks cannot be shut down."""
+        return self.tolerant or len(self.members) < self.began_with
+
     def least(self, number: int) -> int:
         """Return the least of all ranks' numbers. Collective: all ranks."""
         from mpi4py import MPI
@@ -280,7 +300,7 @@ class World:
         Open MPI tells a death as one of three errors that are made for it, and now and then as "other error"; so
         whatever it is, those left first look who they are.
         """
-        if not self.tolerant:
+        if not self._outlives:
             yield
             return
         from mpi4py import MPI
@@ -304,11 +324,16 @@ class World:
             )
 
     def abort(self, code: int) -> NoReturn:
-        """End every rank of the job at once, without waiting for any of them; of a tolerant one this rank alone."""
+        """End every rank of the job at once, without waiting for any of them; of a tolerant one this rank alone.
+
+        Under a fault-tolerant launcher this rank kills itself: the others are told of that, though not of an exit, and
+        end too unless they are tolerant. Abort will not do there: where it comes after a death, Open MPI's mpirun may
+        wait for itself for ever (in 5 of 18 tries).
+        """
         sys.stdout.flush()
         sys.stderr.flush()
-        if self.tolerant:
-            os.kill(os.getpid(), signal.SIGKILL)  # an exit code would become the job's, which may yet end well
+        if self.size > 1 and self._outlives:
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.size > 1:
             self._comm.Abort(code)
         os._exit(code)
@@ -325,7 +350,7 @@ class World:
             os._exit(EXIT_FAILED)
         except RanksLostError:
             return
-        if not self.tolerant:
+        if not self.leaves_mpi:
             MPI.Finalize()
 
     def meet(self, patience: float | None = None) -> None:

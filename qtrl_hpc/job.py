@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from qtrl_hpc.distributed import AgreedError, World
+from qtrl_hpc.distributed import AgreedError, RanksLostError, World
 from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.waiting import any_left_behind
@@ -29,7 +29,7 @@ def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> No
             print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_BAD_INPUT)
     try:
-        code = command(world, world.from_first(parse))
+        code = _without_the_dead(world, lambda: command(world, world.from_first(parse)))
     except (AgreedError, TrainingError) as error:
         code = EXIT_BAD_INPUT if isinstance(error, AgreedError) else EXIT_FAILED
         if world.rank == 0:
@@ -37,8 +37,7 @@ def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> No
     except BaseException as error:
         end_all(world, error)
     world.finish()
-    # MPI that has lost ranks cannot be shut down, and a back end that hangs must not keep the process.
-    if world.tolerant or any_left_behind():
+    if world.leaves_mpi or any_left_behind():  # a back end that hangs must not keep the process
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -53,3 +52,11 @@ def end_all(world: World, error: BaseException) -> NoReturn:
     text = "".join(traceback.format_exception(error))
     print(f"rank {world.rank} of {world.size} failed:\n{text}", file=sys.stderr, flush=True)
     world.abort(EXIT_FAILED)
+
+
+def _without_the_dead(world: World, step: Callable[[], int]) -> int:
+    """Run a step that ranks may die in; for those left that is their end too. Collective: all ranks."""
+    try:
+        return step()
+    except RanksLostError as loss:
+        raise world.end_of(loss) from None

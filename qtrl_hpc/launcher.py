@@ -50,6 +50,11 @@ def launched_rank(environ: Mapping[str, str]) -> int:
     return 0
 
 
+def is_fault_tolerant(environ: Mapping[str, str]) -> bool:
+    """Return whether Open MPI's launcher was told to let ranks outlive others (``--with-ft ulfm``)."""
+    return environ.get("OMPI_MCA_mpi_ft_enable", "") in ("1", "true")
+
+
 def missing_for_tolerance(library: str, num_hosts: int, environ: Mapping[str, str]) -> str:
     """Return what a run lacks to outlive a rank's death, and what to do; nothing where it lacks nothing.
 
@@ -61,7 +66,7 @@ def missing_for_tolerance(library: str, num_hosts: int, environ: Mapping[str, st
     found = re.match(r"Open MPI v(\d+)", library)
     if not found or int(found[1]) < 5:
         return f"expected Open MPI 5 or newer with its fault tolerance (ULFM), not {library}"
-    if environ.get("OMPI_MCA_mpi_ft_enable", "") not in ("1", "true"):
+    if not is_fault_tolerant(environ):
         return "expected a launch by mpirun --with-ft ulfm -n N …"
     if num_hosts > 1 and not without_han(environ.get("OMPI_MCA_coll", "")):
         return (

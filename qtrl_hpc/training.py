@@ -17,7 +17,7 @@ from qtrl_hpc.agents import Agents
 from qtrl_hpc.checkpoint import TrainingState
 from qtrl_hpc.cli import TrainOptions
 from qtrl_hpc.config import Config
-from qtrl_hpc.distributed import AgreedError, World
+from qtrl_hpc.distributed import AgreedError, RanksLostError, World
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.episode import RunningEpisodes
 from qtrl_hpc.errors import TrainingError, one_line
@@ -230,10 +230,11 @@ def _noting_failure(run_dir: Path, world: World) -> Iterator[None]:
         yield
     except AgreedError:
         raise
-    except TrainingError as error:
+    except (TrainingError, RanksLostError) as found:
+        error = world.end_of(found) if isinstance(found, RanksLostError) else found
         if world.rank == 0:
             say_failed(run_dir, one_line(error))
-        raise
+        raise error from None
     except KeyboardInterrupt:
         say_failed(run_dir, "interrupted", "stopped")
         raise

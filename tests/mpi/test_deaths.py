@@ -139,6 +139,29 @@ def test_files_that_nobody_can_write_end_the_run_once(tmp_path):
     assert "Traceback" not in job.err
 
 
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        (["--on-agent-failure=continue"], "SIGKILL 1 0"),  # nobody can go on yet: there is no checkpoint
+        (["--on-agent-failure=abort"], "SIGKILL 0 20"),
+        (["--on-agent-failure=abort"], "raise 1 20"),
+    ],
+)
+def test_death_that_is_not_allowed_for_ends_all_and_is_told_once(tmp_path, flags, fault):
+    """Under this launcher ranks outlive others whether they want to or not, and mpirun may hang where they abort."""
+    run_dir, (what, rank, episode) = tmp_path / "run", fault.split()
+    environ = {"QTRL_TEST_FAULT": fault}
+    flags = [*QUICK, "--env-id=faulty:Faulty-v0", "--updates=100000", *flags]
+    job = start(run_dir, *flags, ranks=3, launcher=TOLERANT, environ=environ)
+    assert job.wait() == 1
+    assert job.processes() == []
+    assert job.errors == [f"error: rank {rank} died, and the others end"]
+    assert job.err.count("Traceback") == (what == "raise")
+    if int(episode):
+        assert status(run_dir)["state"] == "failed"
+        assert f"rank {rank}" in status(run_dir)["why"]
+
+
 def test_rank_that_raises_leaves_alone(tmp_path):
     run_dir = tmp_path / "run"
     flags = [*GO_ON, "--env-id=faulty:Faulty-v0", "--updates=60"]

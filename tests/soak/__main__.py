@@ -20,7 +20,7 @@ from soak.faults import FAULTS, UPDATES, Ground, Outcome, table, try_fault
 from soak.files import Tally, run_batch
 
 # A case of "kills" is up to sixteen kills, one of "files" so many files.
-WEIGHTS = {"kills": 8, "files": 4}
+WEIGHTS = {"kills": 8, "files": 4, "deaths": 2}
 FILES = 250
 
 

@@ -2,9 +2,11 @@
 
 After each: no process of the job is left, the whole job has ended within ``LIMIT`` seconds of the fault, its exit code
 is not 0, what it printed names the rank and the cause where a rank lives to tell, and ``--resume`` carries on to the
-same bits as a run without the fault.
+same bits as a run without the fault. But where ranks may die (``deaths``), those left go on within ``NOTICE`` seconds
+and end well, to those bits if they have taken over the agents of the dead.
 """
 
+import json
 import os
 import random
 import re
@@ -17,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import support
-from support import QUICK, TRAIN, Job, result, updates_done
+from support import QUICK, TRAIN, Job, metrics, result, updates_done
 
 from qtrl_hpc.checkpoint import checkpoints, load_newest
 from qtrl_hpc.run_directory import METRICS
@@ -27,6 +29,9 @@ PATIENCE = 10.0  # --progress-timeout of runs that are to hang
 START_UP = 30.0  # of Python and its libraries, on a busy machine
 UPDATES, MANY_UPDATES = 60, 100_000
 KILLS = 16  # of one run
+NOTICE = 5.0
+TOLERANT = ["--with-ft", "ulfm"]
+DEATHS_UPDATES = 1000  # a run is to last while its ranks die
 support.TIME_LIMIT = 600.0  # a machine may be busy; how long a fault takes is measured
 FLAGS = [*QUICK, "--policy-hidden-sizes=[3]", "--env-id=faulty:Faulty-v0", "--reduction=ordered"]
 FLAGS += ["--checkpoint-every=5"]
@@ -35,9 +40,9 @@ FLAGS += ["--checkpoint-every=5"]
 QUIETLY = {"OMPI_MCA_mpi_yield_when_idle": "1"}  # a rank that waits leaves its core to one that has work
 
 
-def start(run_dir, *flags, ranks=None, environ=None):
+def start(run_dir, *flags, ranks=None, environ=None, launcher=()):
     """Start the training command."""
-    return support.start(run_dir, *flags, ranks=ranks, environ={**QUIETLY, **(environ or {})})
+    return support.start(run_dir, *flags, ranks=ranks, environ={**QUIETLY, **(environ or {})}, launcher=launcher)
 
 
 @dataclass
@@ -46,10 +51,10 @@ class Outcome:
 
     fault: str
     seconds: float | None = None
-    """From the fault to the end of the whole job."""
+    """From the fault to the end of the whole job, or until those left go on."""
     code: int | None = None
     equal: bool | None = None
-    """Whether the bits after ``--resume`` are those of a run without the fault; None where nothing can be resumed."""
+    """Whether the bits in the end are those of a run without the fault; None where there is nothing to compare."""
     problems: list[str] = field(default_factory=list)
     late: str = ""
     """How long it took, if that was too long: for the table, not for the tests, whose machine may be busy."""
@@ -216,6 +221,66 @@ def _kill(job, rank, number=signal.SIGKILL):
             return struck
         time.sleep(0.005)
     return None
+
+
+# --- SIGKILL of ranks that the others outlive
+
+
+def deaths(rng, ground, folder, number):
+    """Kill up to half of the ranks of a run that goes on without them, or with their agents."""
+    run_dir, ranks = folder / "run", rng.choice([3, 4, 5])
+    adopt, together = rng.random() < 0.6, rng.random() < 0.3
+    flags = [*FLAGS, f"--updates={DEATHS_UPDATES}", "--on-agent-failure=continue", *(["--adopt"] if adopt else [])]
+    job = start(run_dir, *flags, ranks=ranks, launcher=TOLERANT)
+    killed = {}
+    for victim in rng.sample(range(ranks), rng.randint(1, ranks // 2)):
+        where = rng.choice(PLACES[1:])
+        if not (killed and together):
+            _reach(job, run_dir, where, None, rng)
+        if updates_done(run_dir) > DEATHS_UPDATES - 50:  # it may be over before anybody is missed
+            break
+        who = "rank 0" if victim == 0 else "another rank"
+        outcome = killed[victim] = Outcome(f"death of {who} {where}{', adopted' if adopt else ', not adopted'}")
+        struck = _kill(job, victim)
+        if not together:
+            _wait_for_notice(job, victim, struck, outcome)
+    if together:
+        for victim, outcome in killed.items():
+            _wait_for_notice(job, victim, struck, outcome)
+    code = job.wait()
+    problems = _of_those_left(job, run_dir, ranks, killed, ground.whole(ranks, DEATHS_UPDATES) if adopt else None)
+    for outcome in killed.values():
+        outcome.code, outcome.equal = code, not problems if adopt else None
+        outcome.problems += problems
+    return list(killed.values())
+
+
+def _wait_for_notice(job, victim, struck, outcome):
+    notice = re.compile(rf"^warning: rank (\d+, )*{victim}(, \d+)* died", re.MULTILINE)
+    job.wait_until(lambda: notice.search(job.err), "the others' notice")
+    outcome.seconds = time.time() - struck
+    if outcome.seconds > NOTICE:
+        outcome.late = f"took {outcome.seconds:.1f} s"
+
+
+def _of_those_left(job, run_dir, ranks, killed, whole):
+    """Return what is not as promised of a run that has outlived ranks; ``whole``: the run that it is to equal, if any."""
+    status, rows = json.loads((run_dir / "status.json").read_text()), metrics(run_dir)
+    left = [each["rank"] for each in status["left"]]
+    found = {
+        "exit code": (job.wait(), 0),
+        "state": (status["state"], "done"),
+        "left": (sorted(left), sorted(killed)),
+        "updates": ([row["update"] for row in rows], list(range(1, DEATHS_UPDATES + 1))),
+        "ranks": (rows[-1]["ranks"], ranks - len(killed)),
+        "processes": (job.processes(), []),
+    }
+    if whole:
+        *numbers, rows = result(run_dir)
+        *expected, expected_rows = whole
+        found["bits"] = (numbers, expected)
+        found["rewards"] = tuple([row["reward_mean"] for row in each] for each in (rows, expected_rows))
+    return [f"{name}: {got!r:.300}, not {wanted!r:.300}" for name, (got, wanted) in found.items() if got != wanted]
 
 
 # --- others, one a run
@@ -387,6 +452,7 @@ FAULTS = {
     "disk-full": full_disk,
     **{f"directory-{kind}": directory(kind) for kind in ("removed", "renamed", "read-only")},
     "two-runs": two_runs,
+    "deaths": deaths,
 }
 
 
@@ -403,7 +469,7 @@ def try_fault(name, seed, number, ground):
 def table(outcomes):
     """Return the rows of the table: fault, times tried, outcome, seconds to the end, exit codes, bits."""
     lines = [
-        "| fault | times | as promised | seconds to the end: median, max | exit codes | same bits after `--resume` |",
+        "| fault | times | as promised | seconds: median, max | exit codes | same bits in the end |",
         "|---|---|---|---|---|---|",
     ]
     for fault in sorted({outcome.fault for outcome in outcomes}):
@@ -417,6 +483,6 @@ def table(outcomes):
         good = sum(not outcome.broken for outcome in done)
         codes = ", ".join(map(str, sorted({outcome.code for outcome in done if outcome.code is not None})))
         compared = [outcome.equal for outcome in done if outcome.equal is not None]
-        bits = f"{sum(compared)} of {len(compared)}" if compared else "nothing to resume"
+        bits = f"{sum(compared)} of {len(compared)}" if compared else "nothing to compare"
         lines.append(f"| {fault} | {len(done)} | {good} | {spent} | {codes} | {bits} |")
     return lines
