@@ -264,7 +264,7 @@ def _wait_for_notice(job, victim, struck, outcome):
 
 
 def _of_those_left(job, run_dir, ranks, killed, whole):
-    """Return what is not as promised of a run that has outlived ranks; ``whole``: the run that it is to equal, if any."""
+    """Return what is not as promised of a run that outlived ranks; ``whole``: the run that it is to equal, or none."""
     status, rows = json.loads((run_dir / "status.json").read_text()), metrics(run_dir)
     left = [each["rank"] for each in status["left"]]
     found = {
