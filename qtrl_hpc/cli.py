@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from argparse import ArgumentError, ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -18,9 +18,11 @@ import yaml
 
 from qtrl_hpc import yaml_text
 from qtrl_hpc.config import TOPICS, Config
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError, one_line
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, UserError, one_line
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.noise import read_noise
+from qtrl_hpc.registry import did_you_mean
+from qtrl_hpc.streams import harden_streams
 
 DEFAULT_PRESET = "tuned"
 
@@ -61,7 +63,7 @@ class OneLineParser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
-        raise UserError(message)
+        raise UserError(_with_guess(message, self._option_string_actions))
 
 
 def preset_names() -> list[str]:
@@ -129,7 +131,7 @@ def parse_train(argv: list[str]) -> TrainOptions:
     values: dict[str, Any] = {}
     for source in sources:
         values.update(_file_values(source))
-    config = build({**values, **parse_values(rest)})
+    config = build({**values, **parse_values(rest, first._option_string_actions)})
     run_dir = own.run_dir or fresh_run_dir(name or "run", config.seed)
     return TrainOptions(config=config, run_dir=run_dir, resume=own.resume)
 
@@ -255,14 +257,23 @@ def _refuse_unnamed(written: dict[str, Any]) -> None:
             raise UserError(f"--{name.replace('_', '-')}: got {value}, expected {_in_words(hints[name])}")
 
 
-def parse_values(argv: list[str]) -> dict[str, Any]:
-    """Return only the values that ``argv`` itself sets, as plain types."""
+def parse_values(argv: list[str], further: Iterable[str] = ()) -> dict[str, Any]:
+    """Return only the values that ``argv`` itself sets, as plain types.
+
+    Args:
+        argv: flags of a configuration.
+        further: flags that the command has besides, to guess what a misspelt one was to be.
+
+    Raises:
+        UserError: naming the flag, what was got and what is expected.
+    """
     if not argv:
         return {}
     try:
         namespace = _config_parser().parse_args(argv, defaults=False)
     except (ArgumentError, SystemExit, OSError, ValueError) as error:
-        raise UserError(_our_words(one_line(error))) from None
+        flags = [*further, *(f"--{field.name.replace('_', '-')}" for field in fields(Config))]
+        raise UserError(_with_guess(_our_words(one_line(error)), flags)) from None
     return {name: value for name, value in dict(namespace).items() if name != "config" and not name.startswith("__")}
 
 
@@ -322,6 +333,12 @@ def _our_words(message: str) -> str:
     return f"--{found[1].replace('_', '-')}: got {value}, expected {_in_words(hints[found[1]])}"
 
 
+def _with_guess(message: str, flags: Iterable[str]) -> str:
+    """Return argparse's message about a flag that there is not, with the one that is closest."""
+    unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message, re.IGNORECASE)
+    return message + (did_you_mean(unknown[1], flags) if unknown else "")
+
+
 def _in_words(hint: Any) -> str:
     return TYPE_WORDS.get(hint) or f"one of {', '.join(get_args(hint))}"
 
@@ -339,10 +356,11 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def run_refusing(command: Callable[[], int]) -> int:
-    """Run a command that needs no MPI; print a ``UserError`` as one line and return exit code 2.
+    """Run a command that needs no MPI; print a ``UserError`` as one line and return exit code 2, or 130 for Ctrl-C.
 
     Under a launcher its first process alone does the work.
     """
+    harden_streams()
     if launched_rank(os.environ) > 0:
         return EXIT_DONE
     try:
@@ -350,3 +368,6 @@ def run_refusing(command: Callable[[], int]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED

@@ -19,6 +19,9 @@ QPU_NAMES = ("aer", "statevector", "torch")
 BACKEND = "backend:"
 # Aer keeps about 120 bytes of each until a circuit's are counted, a sampler twice that.
 MOST_SHOTS = 10_000_000
+# Far beyond any that could be run; a circuit is made gate by gate before anything is known of what it takes.
+MOST_LAYERS = 10_000
+MOST_AGENTS = 10_000  # of a rank, each with an environment of its own
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 GRADIENTS = ("adjoint", "parameter-shift", "spsa", "surrogate")
 
@@ -37,7 +40,7 @@ class _Checked:
         for name in names:
             value = getattr(self, name)
             if not _is_int(value) or value < 1:
-                _refuse(name, value, "a whole number of at least 1")
+                _refuse(name, value, f"a whole number of at least 1{_below(value)}")
 
     def _number(self, name: str, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> None:
         value = getattr(self, name)
@@ -158,6 +161,8 @@ class GeneratorConfig(_Checked):
         super().__post_init__()
         self._name("ansatz", ANSATZ_NAMES)
         self._positive_int("layers")
+        if self.layers > MOST_LAYERS:
+            _refuse("layers", self.layers, f"at most {MOST_LAYERS}")
         self._name("mapping", MAPPING_NAMES)
         self._one_of("circuit", ("trained", "frozen", "absent", "random"))
         self._sizes("mapping_hidden_sizes")
@@ -364,8 +369,10 @@ class RunConfig(_Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not _is_int(self.seed) or self.seed < 0:
-            _refuse("seed", self.seed, "a whole number of at least 0")
+            _refuse("seed", self.seed, f"a whole number of at least 0{_below(self.seed)}")
         self._positive_int("updates", "episodes_per_update", "agents_per_rank", "checkpoint_every")
+        if self.agents_per_rank > MOST_AGENTS:
+            _refuse("agents_per_rank", self.agents_per_rank, f"at most {MOST_AGENTS}")
         if self.steps_per_update is not None:
             self._positive_int("steps_per_update")
             if self.episodes_per_update != 1:
@@ -506,6 +513,11 @@ def _halved(value: float, half_life: float | None, update: int) -> float:
 def _is_int(value: object) -> bool:
     """Return whether a value is a whole number of 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _below(value: object) -> str:
+    """Return words for the upper bound of whole numbers, where it is what was missed."""
+    return " and below 2^63" if isinstance(value, int) and value >= 2**63 else ""
 
 
 def _is_number(value: object) -> bool:

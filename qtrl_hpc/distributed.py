@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError, one_line
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, TrainingError, UserError, one_line
 from qtrl_hpc.launcher import check_launcher, launched_rank
 from qtrl_hpc.waiting import any_left_behind
 
@@ -406,6 +406,9 @@ def end_all(world: World, error: BaseException) -> NoReturn:
     if isinstance(error, UserError):
         print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
         world.abort(EXIT_BAD_INPUT)
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted: what came after the newest checkpoint is lost", file=sys.stderr, flush=True)
+        world.abort(EXIT_INTERRUPTED)
     text = "".join(traceback.format_exception(error))
     print(f"rank {world.rank} of {world.size} failed:\n{text}", file=sys.stderr, flush=True)
     world.abort(EXIT_FAILED)

@@ -1,5 +1,6 @@
 """What rank 0 keeps of a run: metrics, checkpoints, and what it tells the person who watches."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -148,7 +149,10 @@ class Recorder:
         reward, recent = recent_reward(path / METRICS, RECENT_UPDATES)
         earned = "-, no episode ended in them" if reward is None else f"{reward:.3f}"
         head = "stopped after" if resume_command else "done:"
-        following = resume_command or f"python -m qtrl_hpc.export {path} --output {path / 'policy.h5'}"
+        exporting = (
+            f"python -m qtrl_hpc.export {shlex.quote(str(path))} --output {shlex.quote(str(path / 'policy.h5'))}"
+        )
+        following = resume_command or exporting
         return "\n".join(
             [
                 f"{head} {update} of {self.total} updates; mean reward of the last {recent} {earned}",

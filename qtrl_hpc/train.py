@@ -15,6 +15,7 @@ from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.errors import EXIT_DONE, EXIT_STOPPED
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.stop import StopRequest
+from qtrl_hpc.streams import harden_streams
 from qtrl_hpc.training import train
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command on every rank; exit codes as in docs/architecture.md."""
+    harden_streams()
     arguments = sys.argv[1:] if argv is None else argv
     if asks_for_help(arguments):
         if launched_rank(os.environ) == 0:

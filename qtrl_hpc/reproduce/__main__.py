@@ -19,6 +19,7 @@ from qtrl_hpc.reproduce import figures, runner, tables, variants
 from qtrl_hpc.reproduce.rewards import FILE, Rewards, clear_leftovers
 from qtrl_hpc.reproduce.variants import Setting, Variant
 from qtrl_hpc.stop import StopRequest
+from qtrl_hpc.streams import harden_streams
 
 STUDIES = {
     "table1": "average reward of five models",
@@ -72,6 +73,7 @@ class Options:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command on every rank."""
+    harden_streams()
     arguments = sys.argv[1:] if argv is None else argv
     if asks_for_help(arguments):
         if launched_rank(os.environ) == 0:

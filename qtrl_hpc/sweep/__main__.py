@@ -17,6 +17,7 @@ from qtrl_hpc.distributed import World, launch
 from qtrl_hpc.errors import EXIT_DONE, UserError
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.stop import StopRequest
+from qtrl_hpc.streams import harden_streams
 from qtrl_hpc.sweep.search import search
 from qtrl_hpc.sweep.space import Space, read_space
 from qtrl_hpc.sweep.study import PRUNERS
@@ -44,6 +45,7 @@ class Options:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command on every rank; exit codes as those of ``qtrl_hpc.train``."""
+    harden_streams()
     arguments = sys.argv[1:] if argv is None else argv
     if "-h" in arguments or "--help" in arguments:
         if launched_rank(os.environ) == 0:
@@ -64,9 +66,10 @@ def parse(argv: list[str]) -> Options:
     Raises:
         UserError: naming the flag or file, what was got and what is expected.
     """
-    own, rest = _parser().parse_known_args(argv)
+    parser = _parser()
+    own, rest = parser.parse_known_args(argv)
     file = existing(own.config, f"--config: got {own.config}, expected a YAML file that exists")
-    space = read_space(file, parse_values(rest))
+    space = read_space(file, parse_values(rest, parser._option_string_actions))
     if space.config.on_agent_failure == "continue":
         raise UserError("--on-agent-failure: got 'continue', expected 'abort' in a sweep")
     folder = own.sweep_dir or Path("sweeps", file.stem)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +69,7 @@ def summary(folder: Path, results: list[Result]) -> str:
             f"{len(results)} trials: {words}; best {best.value:.4f}, trial {best.number}",
             f"  best   {folder / BEST}",
             f"  table  {folder / TABLE}",
-            f"  next   python -m qtrl_hpc.train --config {folder / BEST}",
+            f"  next   python -m qtrl_hpc.train --config {shlex.quote(str(folder / BEST))}",
         ]
     )
 
