@@ -95,6 +95,7 @@ def write_card(path: Path, text: str) -> bool:
     """
     if path.exists() and not _is_ours(path):
         return False
+    text = text.encode(errors="replace").decode()  # a path may be no text
     sealed = f"{text}\n<!-- Written by qtrl_hpc.export; sha256 of the lines above: {_digest(text)} -->\n"
     files.replace(path, sealed.encode())
     return True

@@ -39,7 +39,7 @@ def command(argv: list[str]) -> int:
     runs = [load(path) for path in options.runs]
     output: Path = options.output or options.runs[0] / NAME
     check_output(output, "--output", ".html")
-    content = render(collect(runs, options)).encode()
+    content = render(collect(runs, options)).encode(errors="replace")  # a path may be no text
     try:
         files.replace(output, content)
     except OSError as error:

@@ -45,7 +45,7 @@ def write_results(folder: Path, space: Space, results: list[Result]) -> None:
     files.replace(folder / TABLE, text.getvalue().encode())
     if best := best_of(results):
         head = f"# Trial {best.number} of the sweep in {folder}: {best.value}\n"
-        files.replace(folder / BEST, (head + config_yaml(space.config_of(best.values))).encode())
+        files.replace(folder / BEST, (head + config_yaml(space.config_of(best.values))).encode(errors="replace"))
 
 
 def line(result: Result, best: Result | None) -> str:
