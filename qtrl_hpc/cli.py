@@ -310,10 +310,12 @@ def existing(path: Path, refusal: str) -> Path:
     """Return the path of a file that is there.
 
     Raises:
-        UserError: it is not, in the words of ``refusal``.
+        UserError: it is not, in the words of ``refusal``; or nobody may know.
     """
     try:
         found = path.is_file()
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except OSError:
         found = False
     if not found:
