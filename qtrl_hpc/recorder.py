@@ -149,10 +149,7 @@ class Recorder:
         reward, recent = recent_reward(path / METRICS, RECENT_UPDATES)
         earned = "-, no episode ended in them" if reward is None else f"{reward:.3f}"
         head = "stopped after" if resume_command else "done:"
-        exporting = (
-            f"python -m qtrl_hpc.export {shlex.quote(str(path))} --output {shlex.quote(str(path / 'policy.h5'))}"
-        )
-        following = resume_command or exporting
+        following = resume_command or _exporting(path, self.config)
         return "\n".join(
             [
                 f"{head} {update} of {self.total} updates; mean reward of the last {recent} {earned}",
@@ -161,6 +158,14 @@ class Recorder:
                 f"  next        {following}",
             ]
         )
+
+
+def _exporting(path: Path, config: Config) -> str:
+    """Return the command that exports a run's policy; modules of the user's own are imported where he names them."""
+    command = ["python", "-m", "qtrl_hpc.export", str(path), "--output", str(path / "policy.h5")]
+    for flag, name in (("--env-id", config.env_id), ("--policy-network", config.policy_network)):
+        command += [flag, name] if ":" in name else []
+    return shlex.join(command)
 
 
 def _in_words(row: dict[str, Any]) -> str:
