@@ -297,7 +297,7 @@ def _file_row(path: Path) -> str:
 def _is_ours(path: Path) -> bool:
     """Return whether a card is as we wrote it."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
     seal = _SEAL.search(text)

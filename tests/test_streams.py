@@ -81,3 +81,12 @@ def test_a_second_interrupt_ends_a_run_at_once_with_one_line(tmp_path):
     assert job.wait() == 130
     assert job.err == "interrupted: what came after the newest checkpoint is lost\n"
     assert '"why": "interrupted"' in (tmp_path / "run/status.json").read_text()
+
+
+def test_a_card_is_known_again_whatever_the_locale(tmp_path):
+    text = "from pathlib import Path; from qtrl_hpc.model_card import write_card; path = Path('card.md'); "
+    text += "print([write_card(path, '# \\u00fc\\n') for _ in range(2)])"
+    environ = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", text]
+    found = subprocess.run(command, capture_output=True, check=True, text=True, env=environ, cwd=tmp_path)
+    assert found.stdout == "[True, True]\n"
