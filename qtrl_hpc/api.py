@@ -115,7 +115,7 @@ def train(
             options = TrainOptions.from_json(world.from_first(lambda: _options(config, run_dir, resume).to_json()))
             world.agree(lambda: _check_alike(config, options.config))
             listeners = () if on_update is None else (_listener(on_update, stop),)
-            audience = Audience(listeners, again="train(config, run_dir='{run_dir}', resume=True)")
+            audience = Audience(listeners, again=lambda path: f"train(config, run_dir={str(path)!r}, resume=True)")
             # Its end would be the process's: alone, a person is there to interrupt.
             ending = train_world(world, options, stop, audience, watch=world.size > 1)
             return _result(world, options, ending)

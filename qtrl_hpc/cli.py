@@ -3,7 +3,7 @@
 import json
 import re
 from argparse import ArgumentError
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from qtrl_hpc import yaml_text
-from qtrl_hpc.command import OneLineParser, existing, non_empty_path
+from qtrl_hpc.command import OneLineParser, existing, non_empty_path, with_guess
 from qtrl_hpc.config import TOPICS, Config, title_of
 from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.noise import read_noise
@@ -138,7 +138,7 @@ def parse_train(argv: list[str]) -> TrainOptions:
     values: dict[str, Any] = {}
     for source in sources:
         values.update(_file_values(source))
-    config = build({**values, **parse_values(rest)})
+    config = build({**values, **parse_values(rest, first._option_string_actions)})
     run_dir = own.run_dir or fresh_run_dir(name or "run", config.seed)
     return TrainOptions(config=config, run_dir=run_dir, resume=own.resume)
 
@@ -263,8 +263,12 @@ def _refuse_unnamed(written: dict[str, Any]) -> None:
             raise UserError(f"{flag_of(name)}: got {value}, expected {_in_words(hints[name])}")
 
 
-def parse_values(argv: list[str]) -> dict[str, Any]:
+def parse_values(argv: list[str], further: Iterable[str] = ()) -> dict[str, Any]:
     """Return only the values that ``argv`` itself sets, as plain types.
+
+    Args:
+        argv: flags of a configuration.
+        further: flags that the command has besides, to guess what a misspelt one was to be.
 
     Raises:
         UserError: naming the flag, what was got and what is expected.
@@ -274,7 +278,8 @@ def parse_values(argv: list[str]) -> dict[str, Any]:
     try:
         namespace = _config_parser().parse_args(argv, defaults=False)
     except (ArgumentError, SystemExit, OSError, ValueError) as error:
-        raise UserError(_our_words(one_line(error))) from None
+        flags = [*further, *(f"--{field.name.replace('_', '-')}" for field in fields(Config))]
+        raise UserError(with_guess(_our_words(one_line(error)), flags)) from None
     return {name: value for name, value in dict(namespace).items() if name != "config" and not name.startswith("__")}
 
 

@@ -1,14 +1,17 @@
 """What all commands have in common: how a command line is read and refused, and by whom under a launcher."""
 
 import os
+import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, UserError
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, UserError
 from qtrl_hpc.launcher import launched_rank
+from qtrl_hpc.registry import did_you_mean
+from qtrl_hpc.streams import harden_streams
 
 
 class OneLineParser(ArgumentParser):
@@ -16,11 +19,17 @@ class OneLineParser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
-        raise UserError(message)
+        raise UserError(with_guess(message, self._option_string_actions))
+
+
+def with_guess(message: str, flags: Iterable[str]) -> str:
+    """Return argparse's message about a flag that there is not, with the one that is closest."""
+    unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message, re.IGNORECASE)
+    return message + (did_you_mean(unknown[1], flags) if unknown else "")
 
 
 def run_refusing(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
-    """Run a command that needs no MPI; print a ``UserError`` as one line and return exit code 2.
+    """Run a command that needs no MPI; print a ``UserError`` as one line and return exit code 2, or 130 for Ctrl-C.
 
     Under a launcher its first process alone does the work.
 
@@ -28,6 +37,7 @@ def run_refusing(command: Callable[[list[str]], int], argv: list[str] | None) ->
         command: reads the command line, does what it says and returns the exit code.
         argv: the command line; None for this process's own.
     """
+    harden_streams()
     if launched_rank(os.environ) > 0:
         return EXIT_DONE
     try:
@@ -35,6 +45,9 @@ def run_refusing(command: Callable[[list[str]], int], argv: list[str] | None) ->
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def command_line(argv: list[str] | None, print_help: Callable[[], None]) -> list[str]:
@@ -44,6 +57,7 @@ def command_line(argv: list[str] | None, print_help: Callable[[], None]) -> list
         argv: the command line; None for this process's own.
         print_help: is called by the first process alone.
     """
+    harden_streams()
     arguments = sys.argv[1:] if argv is None else argv
     if "-h" in arguments or "--help" in arguments:
         if launched_rank(os.environ) == 0:
@@ -75,10 +89,12 @@ def existing(path: Path, refusal: str) -> Path:
     """Return the path of a file that is there.
 
     Raises:
-        UserError: it is not, in the words of ``refusal``.
+        UserError: it is not, in the words of ``refusal``; or nobody may know.
     """
     try:
         found = path.is_file()
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except OSError:
         found = False
     if not found:

@@ -18,6 +18,9 @@ QPU_NAMES = ("aer", "statevector", "torch")
 BACKEND = "backend:"
 # Aer keeps about 120 bytes of each until a circuit's are counted, a sampler twice that.
 MOST_SHOTS = 10_000_000
+# Far beyond any that could be run; a circuit is made gate by gate before anything is known of what it takes.
+MOST_LAYERS = 10_000
+MOST_AGENTS = 10_000  # of a rank, each with an environment of its own
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 Gradient = Literal["adjoint", "parameter-shift", "spsa", "surrogate"]
 GRADIENTS: tuple[Gradient, ...] = get_args(Gradient)
@@ -111,7 +114,7 @@ class GeneratorConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._name("ansatz", ANSATZ_NAMES)
-        self._whole("layers")
+        self._whole("layers", high=MOST_LAYERS)
         self._name("mapping", MAPPING_NAMES)
         self._choice("circuit")
         self._sizes("mapping_hidden_sizes")
@@ -181,9 +184,7 @@ class MeasurementConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.shots, int) and self.shots > MOST_SHOTS:
-            refuse("shots", self.shots, f"at most {MOST_SHOTS}")
-        self._whole("shots")
+        self._whole("shots", high=MOST_SHOTS)
         if self.noise is not None:
             try:
                 noise_settings(self.noise)
@@ -303,7 +304,8 @@ class RunConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._whole("seed", low=0)
-        self._whole("updates", "episodes_per_update", "agents_per_rank", "checkpoint_every", "steps_per_update")
+        self._whole("updates", "episodes_per_update", "checkpoint_every", "steps_per_update")
+        self._whole("agents_per_rank", high=MOST_AGENTS)
         if self.steps_per_update is not None and self.episodes_per_update != 1:
             refuse("episodes_per_update", self.episodes_per_update, "1 together with --steps-per-update")
         self._choice("reduction")

@@ -4,6 +4,7 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run again with --resume
+EXIT_INTERRUPTED = 130  # as shells say it of a program that Ctrl-C has ended
 
 
 class UserError(Exception):

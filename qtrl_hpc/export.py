@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -72,7 +73,7 @@ def command(argv: list[str]) -> int:
         print(f"warning: {path} is not as an export wrote it: left as it is", file=sys.stderr)
     if env is None and options.episodes:
         print(f"warning: not evaluated: {not_evaluated}", file=sys.stderr)
-    print(f"  next    python -m qtrl_hpc.evaluate {outputs[0]}{_own_modules(file)}")
+    print(f"  next    python -m qtrl_hpc.evaluate {shlex.quote(str(outputs[0]))}{_own_modules(file)}")
     return EXIT_DONE
 
 

@@ -28,6 +28,8 @@ from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.quantum.qpu import DTYPES, QPU
 from qtrl_hpc.stopwatch import Stopwatch
 
+TRAINED_ARRAYS = 8
+
 
 def num_qubits_for(num_weights: int) -> int:
     """Return n = ⌈log2 k⌉, at least 1."""
@@ -50,8 +52,12 @@ def make_generator(
     """
     _check_choices(config)
     if config.policy == "classical":
+        _check_room_for("policy_hidden_sizes", spec.num_parameters)
         return ClassicalGenerator(partial(_initial_theta, spec))
     num_qubits = num_qubits_for(spec.num_parameters)
+    if config.mapping == "mlp":
+        sizes = (num_qubits + 1, *config.mapping_hidden_sizes, 1)
+        _check_room_for("mapping_hidden_sizes", mlp.num_parameters(sizes))
     ansatz = ansatz_of(config, num_qubits)
     feature = feature_of(config)
     if uses_torch(config):
@@ -173,6 +179,7 @@ def _check_choices(config: Config) -> None:
         for flag, got, expected in (
             ("device", config.device, "cpu"),
             ("precision", config.precision, "double"),
+            ("circuit", config.circuit, "trained"),
             ("ansatz", config.ansatz, "ring"),
             ("mapping", config.mapping, "mlp"),
         ):
@@ -214,12 +221,26 @@ def _check_memory(
         place: where they are.
     """
     if present is None:
-        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        present = _memory_of_machine()
     if needed > present:
         raise UserError(
             f"--policy-hidden-sizes: {num_rows} weights on {num_qubits} qubits need about {needed / 2**30:.0f} GiB of "
             f"memory a rank, expected at most the {present / 2**30:.0f} GiB {place}"
         )
+
+
+def _check_room_for(name: str, count: int) -> None:
+    """Refuse more trained numbers than memory holds: themselves, two moments, gradients and copies, in float64."""
+    needed, present = TRAINED_ARRAYS * 8 * count, _memory_of_machine()
+    if needed > present:
+        raise UserError(
+            f"--{name.replace('_', '-')}: {count} trained numbers need about {needed / 2**30:.0f} GiB of memory a "
+            f"rank, expected at most the {present / 2**30:.0f} GiB of this machine"
+        )
+
+
+def _memory_of_machine() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def describe(config: Config, spec: PolicySpec, num_trained: int, node_rank: int = 0) -> str:

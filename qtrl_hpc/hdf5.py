@@ -124,17 +124,20 @@ def decode(
     return {name: value for name, value in attributes.items() if name not in ("format", "format_version")}, datasets
 
 
-def content_of(path: Path, format: str) -> bytes:
+def content_of(path: Path, format: str, advice: str = "") -> bytes:
     """Return what is in a file.
 
     Args:
         path: of the file.
         format: that is expected, for the refusal.
+        advice: for who names a directory.
 
     Raises:
         UserError: it is no regular file, or cannot be read; the text names it.
     """
     try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a directory, expected a {format} file{advice}")
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: is no regular file, expected a {format} file")
         return path.read_bytes()

@@ -20,6 +20,7 @@ from qtrl_hpc.inference import Policy, checked_device
 from qtrl_hpc.output_file import write_output
 from qtrl_hpc.play import play_episode
 from qtrl_hpc.policy_file import PolicyFile
+from qtrl_hpc.streams import nobody_reads
 
 _ROWS = 8192  # of a batch, at once
 
@@ -78,6 +79,8 @@ def play(policy: Policy, file: PolicyFile, options: argparse.Namespace) -> None:
         played.append(found)
         if not options.json:
             print(f"episode {episode}: reward {found.reward:.4f}, {found.length} steps", flush=True)
+        if nobody_reads() and not options.render:
+            break
     env.close()
     reward, length = (float(np.mean(values)) for values in list(zip(*played, strict=True))[:2])
     if options.json:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from qtrl_hpc.distributed import AgreedError, RanksLostError, World
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, TrainingError, UserError
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.waiting import any_left_behind
 
@@ -49,6 +49,9 @@ def end_all(world: World, error: BaseException) -> NoReturn:
     if isinstance(error, UserError):
         print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
         world.abort(EXIT_BAD_INPUT)
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted: what came after the newest checkpoint is lost", file=sys.stderr, flush=True)
+        world.abort(EXIT_INTERRUPTED)
     text = "".join(traceback.format_exception(error))
     print(f"rank {world.rank} of {world.size} failed:\n{text}", file=sys.stderr, flush=True)
     world.abort(EXIT_FAILED)

@@ -97,6 +97,7 @@ def write_card(path: Path, text: str) -> bool:
     """
     if path.exists() and not _is_ours(path):
         return False
+    text = text.encode(errors="replace").decode()  # a path may be no text
     sealed = f"{text}\n<!-- Written by qtrl_hpc.export; sha256 of the lines above: {_digest(text)} -->\n"
     files.replace(path, sealed.encode())
     return True
@@ -286,7 +287,7 @@ def _file_row(path: Path) -> str:
 def _is_ours(path: Path) -> bool:
     """Return whether a card is as we wrote it."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
     seal = _SEAL.search(text)

@@ -77,7 +77,7 @@ class PolicyFile:
         Raises:
             UserError: it is missing, damaged, of another kind or of a newer version; the text names the file.
         """
-        content = hdf5.content_of(path, FORMAT)
+        content = hdf5.content_of(path, FORMAT, ", as python -m qtrl_hpc.export makes of a run")
         suffix = _suffix_by_content(content, path)
         if suffix == ".h5":
             attributes, data = hdf5.decode(path, content, format=FORMAT, format_version=FORMAT_VERSION)

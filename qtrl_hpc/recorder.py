@@ -1,5 +1,6 @@
 """What rank 0 keeps of a run: metrics, checkpoints, and what it tells the person who watches."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ class Recorder:
         reward, recent = recent_reward(path / METRICS, RECENT_UPDATES)
         earned = "-, no episode ended in them" if reward is None else f"{reward:.3f}"
         head = "stopped after" if resume_command else "done:"
-        following = resume_command or f"python -m qtrl_hpc.export {path} --output {path / 'policy.h5'}"
+        following = resume_command or _exporting(path, self.config)
         return "\n".join(
             [
                 f"{head} {update} of {self.total} updates; mean reward of the last {recent} {earned}",
@@ -155,6 +156,14 @@ class Recorder:
                 f"  next        {following}",
             ]
         )
+
+
+def _exporting(path: Path, config: Config) -> str:
+    """Return the command that exports a run's policy; modules of the user's own are imported where he names them."""
+    command = ["python", "-m", "qtrl_hpc.export", str(path), "--output", str(path / "policy.h5")]
+    for flag, name in (("--env-id", config.env_id), ("--policy-network", config.policy_network)):
+        command += [flag, name] if ":" in name else []
+    return shlex.join(command)
 
 
 def _in_words(row: dict[str, Any]) -> str:

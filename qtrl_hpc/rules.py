@@ -20,11 +20,15 @@ class Checked:
     def __post_init__(self) -> None:
         """End the chain of the topics' checks."""
 
-    def _whole(self, *names: str, low: int = 1) -> None:
+    def _whole(self, *names: str, low: int = 1, high: int | None = None) -> None:
         for name in names:
             value = getattr(self, name)
-            if not self._is_null(name, value) and (not is_whole(value) or value < low):
-                refuse(name, value, f"a whole number of at least {low}")
+            if self._is_null(name, value):
+                continue
+            if isinstance(value, int) and high is not None and value > high:
+                refuse(name, value, f"at most {high}")
+            if not is_whole(value) or value < low:
+                refuse(name, value, f"a whole number of at least {low}{_below(value)}")
 
     def _number(self, *names: str, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> None:
         for name in names:
@@ -84,6 +88,11 @@ def refuse(name: str, got: object, expected: str) -> NoReturn:
 def is_whole(value: object) -> bool:
     """Return whether a value is a whole number of 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _below(value: object) -> str:
+    """Return words for the upper bound of whole numbers, where it is what was missed."""
+    return " and below 2^63" if isinstance(value, int) and value >= 2**63 else ""
 
 
 def _is_number(value: object) -> bool:

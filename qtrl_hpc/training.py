@@ -1,5 +1,6 @@
 """One training from its configuration to its last checkpoint, on the ranks of a world."""
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,10 @@ SECONDS_TO_FINISH = 60.0
 Listener = Callable[[dict[str, Any]], None]
 
 
+def _same_command(run_dir: Path) -> str:
+    return f"the same command with --run-dir {shlex.quote(str(run_dir))} --resume"
+
+
 class Audience(NamedTuple):
     """Who is told of a training on rank 0."""
 
@@ -49,7 +54,7 @@ class Audience(NamedTuple):
     """Each is called with every update's metrics."""
     quiet: bool = False
     """Whether to say nothing else of how it goes."""
-    again: str = "the same command with --run-dir {run_dir} --resume"
+    again: Callable[[Path], str] = _same_command
     """What goes on with a run that was stopped, for people."""
 
 
@@ -161,7 +166,7 @@ def _record(
 def _end(run: Run, options: TrainOptions, state: TrainingState, audience: Audience) -> Ending:
     done = state.update >= options.config.updates
     if isinstance(run.recorder, Recorder):
-        again = None if done else audience.again.format(run_dir=options.run_dir)
+        again = None if done else audience.again(options.run_dir)
         words = run.recorder.end(state.update, again, run.why)
         if not audience.quiet:
             print(words, flush=True)
@@ -310,5 +315,5 @@ def _introduce(run: Run, options: TrainOptions, directory: RunDirectory, state: 
         f"run       {directory.path}, from update {state.update} to {config.updates}",
     ]
     if "tensorboard" in config.trackers:
-        lines.append(f"watch     tensorboard --logdir {directory.path}")
+        lines.append(f"watch     tensorboard --logdir {shlex.quote(str(directory.path))}")
     print("\n  ".join([f"qtrl_hpc {qtrl_hpc.__version__}", *lines]), flush=True)

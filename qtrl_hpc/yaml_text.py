@@ -86,4 +86,7 @@ def read(path: Path) -> str:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"has more than {MOST_BYTES} bytes, expected a small YAML file")
-    return content.decode()
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise ValueError("is no text, expected a YAML file in UTF-8") from None

@@ -60,9 +60,15 @@ BAD_FLAGS = [
     (["--updates", "true"], ["--updates", "got True", "expected a whole number"]),
     (["--updates", "nan"], ["--updates", "got nan", "expected a whole number"]),
     (["--seed", "-1"], ["--seed", "got -1", "at least 0"]),
+    (["--seed", "9223372036854775808"], ["--seed", "got 9223372036854775808", "at least 0 and below 2^63"]),
+    (["--updates", "9223372036854775808"], ["--updates", "at least 1 and below 2^63"]),
     (["--layers", "0"], ["--layers", "got 0", "at least 1"]),
+    (["--layers", "10001"], ["--layers", "got 10001", "at most 10000"]),
+    (["--laers", "3"], ["unrecognized arguments: --laers 3 (did you mean --layers?)"]),
+    (["--run-dri", "x"], ["unrecognized arguments: --run-dri x (did you mean --run-dir?)"]),
     (["--num-actions", "0"], ["--num-actions", "got 0", "at least 1"]),
     (["--agents-per-rank", "0"], ["--agents-per-rank", "got 0", "at least 1"]),
+    (["--agents-per-rank", "10001"], ["--agents-per-rank", "got 10001", "at most 10000"]),
     (["--threads", "0"], ["--threads", "got 0", "at least 1"]),
     (["--learning-rate", "nan"], ["--learning-rate", "got nan", "expected a"]),
     (["--learning-rate", "inf"], ["--learning-rate", "got inf", "expected a"]),
@@ -462,6 +468,19 @@ def test_under_a_launcher_one_process_alone_does_the_work(beside, monkeypatch, c
     assert export.main(["checkpoint.h5", "--output", "p.h5"]) == evaluate.main(["policy.h5"]) == 0
     assert capfd.readouterr() == ("", "")
     assert contents(beside) == before
+
+
+def test_ctrl_c_ends_a_command_with_one_line(capfd):
+    def pressed():
+        raise KeyboardInterrupt
+
+    assert cli.run_refusing(pressed) == 130
+    assert capfd.readouterr() == ("", "interrupted\n")
+
+
+def test_misspelt_flag_of_evaluate_is_guessed(beside, capsys):
+    assert evaluate.main(["policy.h5", "--episods", "3"]) == 2
+    assert capsys.readouterr().err == "error: unrecognized arguments: --episods 3 (did you mean --episodes?)\n"
 
 
 def test_export_does_not_overwrite_a_checkpoint(beside, capsys):

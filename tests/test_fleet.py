@@ -119,6 +119,15 @@ REFUSED = [
     ({"gradient": "surrogate"}, "--gradient: got 'surrogate' with an exact QPU"),
     ({"share_circuits": True}, "--share-circuits: got --gradient adjoint, expected parameter-shift"),
     ({"policy": "classical", "shots": 10, "gradient": "spsa"}, "--policy: got 'classical' with --shots 10"),
+    ({"policy": "classical", "circuit": "frozen"}, "--circuit: got 'frozen', expected trained with --policy classical"),
+    (
+        {"mapping_hidden_sizes": (10**6, 10**6)},
+        "--mapping-hidden-sizes: 1000009000001 trained numbers need about 59605",
+    ),
+    (
+        {"mapping_hidden_sizes": (10**6, 10**6), "shots": 10, "gradient": "spsa"},
+        "--mapping-hidden-sizes: 1000009000001 trained numbers need about 59605 GiB of memory a rank, expected at most",
+    ),
     ({"device": "cuda", "shots": 10, "gradient": "spsa"}, "--device: got 'cuda', expected cpu with --qpu aer"),
     ({"device": "cuda"}, "--device: got 'cuda', expected cpu with --qpu aer"),
     ({"noise": "[{}, {}, {}]", "gradient": "spsa"}, "--noise: got a list of 3, expected one for each of the 1 agents"),

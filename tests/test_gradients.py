@@ -49,7 +49,7 @@ def test_against_differences(name, method, n, layers, numerical_gradient):
 
 
 @both
-@pytest.mark.parametrize(("n", "layers"), [(1, 3), (2, 3), (3, 3), (5, 2), (8, 1)])
+@pytest.mark.parametrize(("n", "layers"), [(1, 3), (2, 3), (3, 3), (5, 2), (8, 1), (8, 3)])
 def test_adjoint_is_aers_parameter_shift(name, n, layers):
     phi, cotangent = random_problem(n, layers)
     shift = ParameterShiftGradient(make("aer", n, layers))(phi, cotangent)

@@ -113,6 +113,7 @@ def test_a_label_is_no_formula(tmp_path):
     ("flags", "words"),
     [
         (["nowhere", "--output=x.png"], "RUN_DIR: got nowhere, expected the directory of a run"),
+        (["n" * 300, "--output=x.png"], f"RUN_DIR: got {'n' * 300}, which cannot be read (File name too long)"),
         (["empty", "--output=x.png"], "RUN_DIR: got empty, which has no metrics yet"),
         (["run", "--output=x.gif"], "--output: got x.gif, expected a name that ends in .png or .pdf or .svg"),
         (["run", "--output=mine.png"], "--output: got mine.png, which exists"),

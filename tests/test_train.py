@@ -4,13 +4,14 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
 
 import numpy as np
 import pytest
-from support import QUICK, Job, contents, damage, metrics, result, start, train, updates_done
+from support import QUICK, Job, contents, damage, metrics, result, start, train, train_here, updates_done
 
 from qtrl_hpc import checkpoint as checkpoint_module
 from qtrl_hpc import evaluate, export, training
@@ -58,6 +59,14 @@ def test_output_says_what_runs_and_names_the_files_and_the_next_command(finished
     assert float(end[0].split()[-1]) == pytest.approx(mean, abs=5e-4)
     assert [line.split()[1] for line in end[1:3]] == [str(run_dir / "checkpoint.h5"), str(run_dir / "metrics.jsonl")]
     assert end[3].split(maxsplit=1)[1] == f"python -m qtrl_hpc.export {run_dir} --output {run_dir}/policy.h5"
+
+
+def test_next_command_can_be_pasted(tmp_path, capsys):
+    run_dir = tmp_path / "a run"
+    train_here(run_dir, *QUICK, "--updates=1", "--policy-network=support_own:network")
+    said = capsys.readouterr().out.splitlines()[-1].split(maxsplit=1)[1]
+    words = ["python", "-m", "qtrl_hpc.export", str(run_dir), "--output", str(run_dir / "policy.h5")]
+    assert shlex.split(said) == [*words, "--policy-network", "support_own:network"]
 
 
 def test_metrics_have_every_column_of_every_update(finished):

@@ -17,7 +17,7 @@ from qtrl_hpc.distributed import World, library_version
 from qtrl_hpc.doctor import folder, gather, measure, report
 from qtrl_hpc.doctor.checks import examine
 from qtrl_hpc.doctor.facts import Facts
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, UserError
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, UserError
 from qtrl_hpc.launcher import launched_rank
 
 EPILOG = "Exit code 0: nothing would hurt a run; 1: something would; 2: bad flags."
@@ -51,6 +51,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
         sys.exit(EXIT_DONE)
     try:
         ranks = _see(world, found | {"mpi_trouble": trouble})
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        if world is None:
+            sys.exit(EXIT_INTERRUPTED)
+        world.abort(EXIT_INTERRUPTED)
     except BaseException:
         print(f"rank {launched_rank(os.environ)} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         if world is None:

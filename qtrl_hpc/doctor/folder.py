@@ -62,7 +62,7 @@ def look_together(world: World, folder: str | None) -> dict[str, Any]:
     name, handle = "", -1
     if world.rank == 0 and folder is not None:
         handle, name = tempfile.mkstemp(prefix=".doctor-", dir=folder)
-        os.write(handle, name.encode())
+        os.write(handle, os.fsencode(name))
         os.fsync(handle)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

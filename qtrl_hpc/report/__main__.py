@@ -40,7 +40,7 @@ def command(argv: list[str]) -> int:
     runs = [load(path) for path in options.runs]
     output: Path = options.output or options.runs[0] / NAME
     check_output(output, "--output", ".html")
-    content = render(collect(runs, options)).encode()
+    content = render(collect(runs, options)).encode(errors="replace")  # a path may be no text
     write_output(output, "--output", content)
     print(f"{output}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {len(content) / 1000:.0f} kB, one file")
     return EXIT_DONE

@@ -82,9 +82,13 @@ def load(path: Path) -> RunData:
     """Read a run directory: of a run that is done, still runs, was stopped, or failed.
 
     Raises:
-        UserError: it holds no run, no metrics yet, or a file in it is damaged.
+        UserError: it cannot be read, holds no run, no metrics yet, or a file in it is damaged.
     """
-    if not (path / CONFIG).is_file():
+    try:
+        there = (path / CONFIG).is_file()
+    except OSError as error:
+        raise UserError(f"RUN_DIR: got {path}, which cannot be read ({error.strerror})") from error
+    if not there:
         raise UserError(f"RUN_DIR: got {path}, expected the directory of a run, which holds {CONFIG}")
     config, made_by = _read_config(path / CONFIG)
     rows = read_lines(path / METRICS)

@@ -59,9 +59,10 @@ def parse(argv: list[str]) -> Options:
     Raises:
         UserError: naming the flag or file, what was got and what is expected.
     """
-    own, rest = _parser().parse_known_args(argv)
+    parser = _parser()
+    own, rest = parser.parse_known_args(argv)
     file = existing(own.config, f"--config: got {own.config}, expected a YAML file that exists")
-    space = read_space(file, parse_values(rest))
+    space = read_space(file, parse_values(rest, parser._option_string_actions))
     if space.config.on_agent_failure == "continue":
         raise UserError("--on-agent-failure: got 'continue', expected 'abort' in a sweep")
     folder = own.sweep_dir or Path("sweeps", file.stem)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ def write_results(folder: Path, space: Space, results: list[Result]) -> None:
     files.replace(folder / TABLE, text.getvalue().encode())
     if best := best_of(results):
         head = f"# Trial {best.number} of the sweep in {folder}: {best.value}\n"
-        files.replace(folder / BEST, (head + config_yaml(space.config_of(best.values))).encode())
+        files.replace(folder / BEST, (head + config_yaml(space.config_of(best.values))).encode(errors="replace"))
 
 
 def line(result: Result, best: Result | None) -> str:
@@ -68,7 +69,7 @@ def summary(folder: Path, results: list[Result]) -> str:
             f"{len(results)} trials: {words}; best {best.value:.4f}, trial {best.number}",
             f"  best   {folder / BEST}",
             f"  table  {folder / TABLE}",
-            f"  next   python -m qtrl_hpc.train --config {folder / BEST}",
+            f"  next   python -m qtrl_hpc.train --config {shlex.quote(str(folder / BEST))}",
         ]
     )
 
