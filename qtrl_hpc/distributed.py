@@ -12,13 +12,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError, one_line
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, TrainingError, UserError, WriteError, one_line
 from qtrl_hpc.launcher import check_launcher, launched_rank
 from qtrl_hpc.waiting import any_left_behind
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS_BETWEEN_TESTS = 1e-3
+SECONDS_TO_SPEAK = 1.0
 SECONDS_TO_START = 600.0
 """A rank that MPI has not started after so long shows where it is and ends: ranks that miss others wait for ever."""
 
@@ -112,7 +113,9 @@ class World:
         return {int(number): text for each in self.gather_text(own) for number, text in json.loads(each).items()}
 
     def agree(self, step: Callable[[], T]) -> T:
-        """Run a step that may refuse its input; where one rank refuses, all do. Collective: all ranks.
+        """Run a step that may refuse its input, or find no room to write; where one rank does, all refuse.
+
+        Collective: all ranks.
 
         Raises:
             AgreedError: on every rank, with the message of the first rank that refused.
@@ -120,7 +123,7 @@ class World:
         message, result = "", None
         try:
             result = step()
-        except UserError as error:
+        except (UserError, WriteError) as error:
             message = str(error)
         refusals = [text for text in self.gather_text(message) if text]
         if refusals:
@@ -308,8 +311,9 @@ class World:
 
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once, without waiting for any of them; of a tolerant one this rank alone."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):  # a full disk may be where it all goes
+            sys.stdout.flush()
+            sys.stderr.flush()
         if self.tolerant:
             os.kill(os.getpid(), signal.SIGKILL)  # an exit code would become the job's, which may yet end well
         if self.size > 1:
@@ -403,12 +407,17 @@ def _place_on_node(comm: "MPI.Intracomm") -> tuple[int, int]:
 
 def end_all(world: World, error: BaseException) -> NoReturn:
     """Say what this rank alone has met, and end all ranks: the others wait for it."""
-    if isinstance(error, UserError):
-        print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
-        world.abort(EXIT_BAD_INPUT)
-    text = "".join(traceback.format_exception(error))
-    print(f"rank {world.rank} of {world.size} failed:\n{text}", file=sys.stderr, flush=True)
-    world.abort(EXIT_FAILED)
+    code = EXIT_BAD_INPUT if isinstance(error, UserError) else EXIT_FAILED
+    if isinstance(error, UserError | WriteError):
+        text = f"error: {error} (rank {world.rank})"
+        if world.rank != 0:
+            # What is wrong on rank 0 too, a module of the user's own say, is said once: who ends first ends the job.
+            time.sleep(SECONDS_TO_SPEAK)
+    else:
+        text = f"rank {world.rank} of {world.size} failed:\n{''.join(traceback.format_exception(error))}"
+    with suppress(OSError):  # a full disk may be where it goes
+        print(text, file=sys.stderr, flush=True)
+    world.abort(code)
 
 
 def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> NoReturn:

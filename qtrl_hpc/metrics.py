@@ -45,9 +45,10 @@ class MetricsFile:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one update's object; the first one makes the file."""
-        if self._file is None:
-            self._file = self._path.open("a", buffering=1)
-        self._file.write(json.dumps(row) + "\n")
+        with files.writing(self._path):
+            if self._file is None:
+                self._file = self._path.open("a", buffering=1)
+            self._file.write(json.dumps(row) + "\n")
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Return all objects that are in the file, in its order."""
@@ -58,13 +59,15 @@ class MetricsFile:
     def close(self) -> None:
         """Write no more."""
         if self._file:
-            self._file.close()
+            with files.writing(self._path):
+                self._file.close()
 
     def sync(self) -> None:
         """Wait until all lines are on disk."""
         if self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with files.writing(self._path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
 
 class ProgressDisplay:

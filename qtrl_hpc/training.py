@@ -20,7 +20,7 @@ from qtrl_hpc.config import Config
 from qtrl_hpc.distributed import AgreedError, World
 from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.episode import RunningEpisodes
-from qtrl_hpc.errors import TrainingError, one_line
+from qtrl_hpc.errors import TrainingError, UserError, WriteError, one_line
 from qtrl_hpc.factory import describe
 from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.fleet_factory import describe_measurement, make_fleet
@@ -93,7 +93,7 @@ def train(
         state, running = world.agree(lambda: _starting_point(run, options, directory))
         with _noting_failure(run_dir, world):
             watch_over = partial(watchdog.meet, run_dir)
-            watch_over(world.members)
+            world.agree(lambda: watch_over(world.members))
             state = _begin(run, options, directory, state, running, audience)
             record = partial(_record, run, options, directory, records, audience)
             run.recorder = world.agree(lambda: record(state.update) if directory else None)
@@ -233,6 +233,11 @@ def _noting_failure(run_dir: Path, world: World) -> Iterator[None]:
     except TrainingError as error:
         if world.rank == 0:
             say_failed(run_dir, one_line(error))
+        raise
+    except (UserError, WriteError) as error:
+        say_failed(run_dir, f"rank {world.number}: {one_line(error)}")
+        if isinstance(error, WriteError):
+            error.advice = "; once it can, --resume goes on from the newest checkpoint"
         raise
     except KeyboardInterrupt:
         say_failed(run_dir, "interrupted", "stopped")
