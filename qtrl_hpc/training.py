@@ -19,7 +19,7 @@ from qtrl_hpc.cli import TrainOptions
 from qtrl_hpc.config import Config
 from qtrl_hpc.distributed import AgreedError, World
 from qtrl_hpc.environment import make_environment, policy_spec
-from qtrl_hpc.episode import RunningEpisodes
+from qtrl_hpc.episode import RunningEpisodes, check_plays
 from qtrl_hpc.errors import TrainingError, UserError, WriteError, one_line
 from qtrl_hpc.factory import describe
 from qtrl_hpc.fleet import Fleet
@@ -189,6 +189,8 @@ def _prepare(
     for environment in environments:
         held.callback(environment.close)
     spec = world.agree(lambda: policy_spec(environments[0], config, config))
+    if ":" in config.env_id:  # a module of the user's own
+        world.agree(lambda: check_plays(config.env_id, spec) if world.rank == 0 else None)
     agents = Agents(config, spec, environments, first_agent=world.rank * config.agents_per_rank)
 
     def fleet_of(numbers: list[int]) -> Fleet:
