@@ -316,8 +316,13 @@ def small_disk(folder):
             subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def fill(path):
+def fill(path, leave=0):
+    """Write a disk full, but for so many bytes; without any even where others write at the same time."""
+    free = os.statvfs(path.parent)
     with path.open("wb", buffering=0) as file:
+        if leave:
+            file.write(bytes(free.f_bavail * free.f_frsize - leave))
+            return
         for size in (65536, 4096, 1):
             try:
                 while True:
