@@ -73,7 +73,12 @@ def writing(path: Path) -> Iterator[None]:
     except WriteError:
         raise
     except OSError as error:
-        raise WriteError(error.errno, error.strerror or one_line(error), str(path)) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> WriteError:
+    """Return what says that this file could not be written, for what is too frequent for ``writing``."""
+    return WriteError(error.errno, error.strerror or one_line(error), str(path))
 
 
 def sync_folder(path: Path) -> None:

@@ -45,10 +45,12 @@ class MetricsFile:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one update's object; the first one makes the file."""
-        with files.writing(self._path):
+        try:
             if self._file is None:
                 self._file = self._path.open("a", buffering=1)
             self._file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise files.unwritable(self._path, error) from error
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Return all objects that are in the file, in its order."""

@@ -67,6 +67,10 @@ LATER = {
         [*QUICK, f"{QPU}LateJobs", "--gradient=parameter-shift", "--ansatz=real-amplitudes"],
         "expected jobs to give 24 rows, got 23",
     ),
+    "LateJobs, each agent by itself": (
+        [*QUICK, f"{QPU}LateJobs", "--gradient=spsa"],
+        "expected jobs to give 2 rows, got 1",
+    ),
     "Grows": (
         [*QUICK, "--policy-network=support_own:Grows"],
         "expected a network that returns torch.float64 of (1, 2), got torch.float64 of (1, 3)",
@@ -83,7 +87,8 @@ LATER = {
 @pytest.mark.parametrize("name", LATER)
 def test_something_else_in_mid_training_ends_the_run_in_one_line_that_names_the_object(tmp_path, name):
     flags, words = LATER[name]
-    with pytest.raises(UserError, match=rf"^--[a-z-]+: got 'support_own:{name}', expected ") as caught:
+    own = name.partition(",")[0]
+    with pytest.raises(UserError, match=rf"^--[a-z-]+: got 'support_own:{own}', expected ") as caught:
         train_here(tmp_path / "run", *flags, *LONG)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)

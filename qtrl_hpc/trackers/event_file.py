@@ -45,9 +45,11 @@ class EventFile:
         data = event.SerializeToString()
         length = struct.pack("<Q", len(data))
         pieces = [length, struct.pack("<I", masked_crc(length)), data, struct.pack("<I", masked_crc(data))]
-        with files.writing(self._path):
+        try:
             self._file.write(b"".join(pieces))
             self._file.flush()
+        except OSError as error:
+            raise files.unwritable(self._path, error) from error
 
     def sync(self) -> None:
         """Wait until all events are on disk."""
