@@ -122,8 +122,10 @@ def write_observation(obs: object, spec: PolicySpec, out: NDArray[np.float64]) -
         ReturnedError: it is none of that size.
     """
     try:
-        array = np.asarray(obs[spec.observation_key] if spec.observation_key is not None else obs)  # type: ignore[index]
-        out[:] = array.reshape(out.shape)  # where sizes differ this raises, while assigning alone might repeat a number
+        if spec.observation_key is not None:
+            obs = obs[spec.observation_key]  # type: ignore[index]
+        # Where sizes differ this raises, while assigning alone might repeat a number.
+        out[:] = np.asarray(obs).reshape(out.shape)
     except (TypeError, ValueError, LookupError):
         raise ReturnedError(f"expected observations {observed(spec)}, got {registry.described(obs)}") from None
     if spec.observation_scale != 1.0:
