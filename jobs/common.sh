@@ -72,11 +72,12 @@ train() {
     # The run itself says how it ended; a launcher's exit code may not (a fault-tolerant mpirun's is 0 though a rank has
     # died). What stood there before is of an earlier run.
     if [[ $(cat "$run_dir/status.json" 2>/dev/null || true) != "$before" ]]; then
-        state=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["state"])' "$run_dir/status.json")
+        # Of a directory that is gone, or a file cut off, it is nothing.
+        state=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["state"])' "$run_dir/status.json" \
+            2>/dev/null || true)
     fi
     case $code:$state in
-        2:failed) outcome=failed ;;
-        2:*) outcome=refused ;;
+        2:*) outcome=refused ;; # failed too: code of the user's own that returns something else later than at the start
         *:done) outcome=done code=0 ;;
         *:stopped | 75:) outcome=stopped code=75 ;;
         0:*) outcome=failed code=1 ;;

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.config import Config, ReinforceConfig
 from qtrl_hpc.episode import Actor, Choice, Player, RunningEpisodes, Trajectory
+from qtrl_hpc.errors import ReturnedError, UserError
 from qtrl_hpc.fleet import Rows
 from qtrl_hpc.policy import MLP, PolicySpec, policy_layers
+from qtrl_hpc.registry import naming
 from qtrl_hpc.reinforce import Baseline, Batch, advantages, discounted_returns, policy_gradient
 
 # Sums that travel with the gradient: three over the episodes that ended in this update, the others over its steps.
@@ -118,6 +120,9 @@ class Agents:
 
         Returns:
             For each agent, its trajectories; nothing for one that sits out.
+
+        Raises:
+            UserError: an environment returns something else than it must.
         """
         if isinstance(theta, list):
             actors = [None if own is None else self._network.actor(own) for own in theta]
@@ -127,10 +132,13 @@ class Agents:
         if steps is None:
             for player in self._players:
                 player.episode = update * count
-        return [
-            [player.play(actor, steps) for _ in range(count)] if actor else []
-            for player, actor in zip(self._players, actors, strict=True)
-        ]
+        try:
+            return [
+                [player.play(actor, steps) for _ in range(count)] if actor else []
+                for player, actor in zip(self._players, actors, strict=True)
+            ]
+        except ReturnedError as error:
+            raise UserError(f"--env-id: got {self._config.env_id!r}, {error}") from None
 
     def reinforce(
         self,
@@ -191,10 +199,11 @@ class Agents:
             running: of these agents, in their order.
 
         Raises:
-            UserError: an environment does not play the same episode again.
+            UserError: an environment does not play the same episode again, or returns something else than it must.
         """
-        for player, place in zip(self._players, running.places(), strict=True):
-            player.resume(*place)
+        with naming("env-id", self._config.env_id):
+            for player, place in zip(self._players, running.places(), strict=True):
+                player.resume(*place)
 
     def _weigh(self, own: list[Trajectory], baseline: Baseline) -> tuple[list[Batch], NDArray[np.float64]]:
         """Return one agent's steps with their advantages and weights, and its ``STATISTICS`` but for the entropy."""

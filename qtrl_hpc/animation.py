@@ -15,6 +15,7 @@ from qtrl_hpc.errors import UserError, one_line
 from qtrl_hpc.extras import require
 from qtrl_hpc.output_file import check_output
 from qtrl_hpc.play import Act, play_episode
+from qtrl_hpc.registry import naming
 
 Frame = NDArray[np.uint8]
 
@@ -95,7 +96,7 @@ def record_episodes(
         RGB pictures with a caption below, each (height, width, 3); all of one size.
 
     Raises:
-        UserError: the environment cannot be made, or draws no pictures.
+        UserError: the environment cannot be made, draws no pictures, or returns something else than it must.
     """
     env = make_drawn_environment(env_id)
     share = max(1, most_frames // max(1, len(episodes)) - HELD)
@@ -107,7 +108,8 @@ def record_episodes(
             def watch(step: int, reward: float, episode: int = episode, kept: list[Frame] = kept) -> None:
                 kept.append(captioned(_drawn(env, env_id), f"episode {episode}   step {step}   reward {reward:.4g}"))
 
-            play_episode(act, env, seed, episode, most_steps=min(most_steps, share - 1), watch=watch)
+            with naming("env-id", env_id):
+                play_episode(act, env, seed, episode, most_steps=min(most_steps, share - 1), watch=watch)
             frames += [*kept, *[kept[-1]] * HELD]
             if say:
                 say(episode)

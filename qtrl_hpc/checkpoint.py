@@ -196,7 +196,8 @@ def save_newest(checkpoint: Checkpoint, run_dir: Path) -> Path:
     checkpoint.save(path)
     newest = name_newest(path)
     for old in _numbered(run_dir)[KEPT:]:
-        old.unlink()
+        with files.writing(old):
+            old.unlink()
     return newest
 
 
@@ -204,14 +205,15 @@ def name_newest(path: Path) -> Path:
     """Let ``checkpoint.h5`` name the checkpoint at ``path`` too, and return it."""
     newest = path.with_name(NEWEST)
     temporary = path.with_name(f".{NEWEST}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:  # a file system without hard links
-        files.replace(newest, path.read_bytes())
-        return newest
-    os.replace(temporary, newest)
-    files.sync_folder(path.parent)
+    with files.writing(newest):
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without hard links
+            files.replace(newest, path.read_bytes())
+            return newest
+        os.replace(temporary, newest)
+        files.sync_folder(path.parent)
     return newest
 
 

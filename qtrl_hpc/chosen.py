@@ -1,12 +1,12 @@
 """Configuration -> the ansatz, mapping model and exact QPU that it names, of ours or of the user's own."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc import registry
+from qtrl_hpc.checked_own import CheckedMapping, CheckedQPU, check_gradients, each_checked
 from qtrl_hpc.config import GRADIENTS, Config
 from qtrl_hpc.errors import UserError
 from qtrl_hpc.mapping import Mapping, make_mapping
@@ -30,7 +30,7 @@ def ansatz_of(config: Config, num_qubits: int) -> Ansatz:
     Raises:
         UserError: the user's own cannot be imported or made, or is none on so many qubits.
     """
-    with _refusing("ansatz", config.ansatz):
+    with registry.naming("ansatz", config.ansatz, ValueError):
         make = registry.resolve(config.ansatz, ANSATZE, AN_ANSATZ)
         ansatz = registry.made(AN_ANSATZ, lambda: make(num_qubits, config.layers))
         if not isinstance(ansatz, Ansatz):
@@ -46,7 +46,7 @@ def mapping_of(config: Config, num_qubits: int, num_rows: int) -> Mapping:
     Raises:
         UserError: the user's own cannot be imported or made, or does not return what a ``Mapping`` does.
     """
-    with _refusing("mapping", config.mapping):
+    with registry.naming("mapping", config.mapping, ValueError):
         make = registry.resolve(config.mapping, MAPPINGS, A_MAPPING)
         mapping = registry.made(
             A_MAPPING,
@@ -60,6 +60,7 @@ def mapping_of(config: Config, num_qubits: int, num_rows: int) -> Mapping:
         )
         if config.mapping not in MAPPINGS:
             _check_mapping(mapping, num_rows)
+            return CheckedMapping(mapping, config.mapping)
         return mapping
 
 
@@ -74,11 +75,12 @@ def make_qpu(config: Config, ansatz: Ansatz, **gpu: int) -> QPU:
     Raises:
         UserError: the user's own cannot be imported or made, or does not return what a ``QPU`` does.
     """
-    with _refusing("qpu", config.qpu):
+    with registry.naming("qpu", config.qpu, ValueError):
         make = registry.resolve(config.qpu, QPUS, A_QPU)
         qpu = registry.made(A_QPU, lambda: make(ansatz, precision=config.precision, threads=config.threads, **gpu))
         if config.qpu not in QPUS:
             _check_qpu(qpu, ansatz, config)
+            return CheckedQPU(qpu, config.qpu)
         return qpu
 
 
@@ -98,10 +100,6 @@ def exact_gradient(
     if pullback is None:
         choices = " or ".join(name for name in GRADIENTS if name not in ("adjoint", "surrogate"))
         raise UserError(f"--gradient: got 'adjoint' with --qpu {config.qpu}, which has no pullback, expected {choices}")
-    phi, count = np.zeros(qpu.ansatz.num_angles), qpu.ansatz.num_amplitudes
-    with _refusing("qpu", config.qpu):
-        found = registry.made("a pullback of (phi, cotangent)", lambda: pullback(phi, np.zeros(count)))
-        registry.check_returned("pullback", found, phi.shape)
     own: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]] = pullback
     return own
 
@@ -117,34 +115,25 @@ def _check_mapping(mapping: Mapping, num_rows: int) -> None:
     registry.check_returned("initial", beta, (count,))
     rows = np.linspace(-1.0, 1.0, num_rows)
     registry.check_returned("forward", registry.made(A_MAPPING, lambda: mapping.forward(beta, rows)), (num_rows,))
-    d_beta, d_x = registry.made(A_MAPPING, lambda: _pair(mapping.pullback(beta, rows)))
-    registry.check_returned("pullback", d_beta, (count,))
-    registry.check_returned("pullback", d_x, (num_rows,))
-
-
-def _pair(found: tuple[NDArray[np.float64], NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    d_beta, d_x = found
-    return d_beta, d_x
+    gradients = registry.made(A_MAPPING, lambda: mapping.pullback(beta, rows))
+    check_gradients(gradients, mapping)
+    for each in gradients:
+        registry.check_returned("pullback", each, each.shape)
 
 
 def _check_qpu(qpu: QPU, ansatz: Ansatz, config: Config) -> None:
     registry.check_members(qpu, A_QPU, ("ansatz",), ("probabilities", "jobs"))
     check_runs("a QPU", qpu.ansatz, ansatz)
     phis, size = np.zeros((2, ansatz.num_angles)), ansatz.num_amplitudes
-
-    def run() -> None:
-        tolerance = TOLERANCES[config.precision]
-        checked(np.asarray(qpu.probabilities(phis[0]))[None], (1, size), tolerance)
-        if config.gradient != "adjoint":
-            checked(np.concatenate(list(qpu.jobs(phis))), (2, size), tolerance)
-
-    registry.made("a QPU that gives probabilities", run)
-
-
-@contextmanager
-def _refusing(flag: str, name: str) -> Iterator[None]:
-    """Say which flag is meant, and what it was given."""
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"--{flag}: got {name!r}, {error}") from None
+    expected = "a QPU that gives probabilities"
+    found = registry.made(expected, lambda: qpu.probabilities(phis[0]))
+    registry.check_array("probabilities", found, (size,))
+    rows = [found[None]]
+    if config.gradient != "adjoint":
+        rows += each_checked(registry.made(expected, lambda: list(qpu.jobs(phis))), (len(phis), size))
+    elif hasattr(qpu, "pullback"):
+        zeros = np.zeros(size)
+        gradient = registry.made("a pullback of (phi, cotangent)", lambda: qpu.pullback(phis[0], zeros))
+        registry.check_returned("pullback", gradient, phis[0].shape)
+    stacked = np.concatenate(rows)
+    registry.made(expected, lambda: checked(stacked, stacked.shape, TOLERANCES[config.precision]))

@@ -10,13 +10,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.errors import EXIT_FAILED, TrainingError, UserError, one_line
+from qtrl_hpc.errors import EXIT_FAILED, TrainingError, UserError, WriteError, one_line
 from qtrl_hpc.launcher import check_launcher, is_fault_tolerant, missing_for_tolerance
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ class World:
         return {int(number): text for each in self.gather_text(own) for number, text in json.loads(each).items()}
 
     def agree(self, step: Callable[[], T]) -> T:
-        """Run a step that may refuse its input; where one rank refuses, all do. Collective: all ranks.
+        """Run a step that may refuse its input, or find no room to write; where one rank does, all refuse.
+
+        Collective: all ranks.
 
         Raises:
             AgreedError: on every rank, with the message of the first rank that refused.
@@ -119,7 +121,7 @@ class World:
         message, result = "", None
         try:
             result = step()
-        except UserError as error:
+        except (UserError, WriteError) as error:
             message = str(error)
         refusals = [text for text in self.gather_text(message) if text]
         if refusals:
@@ -330,8 +332,9 @@ class World:
         end too unless they are tolerant. Abort will not do there: where it comes after a death, Open MPI's mpirun may
         wait for itself for ever (in 5 of 18 tries).
         """
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):  # a full disk may be where it all goes
+            sys.stdout.flush()
+            sys.stderr.flush()
         if self.size > 1 and self._outlives:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.size > 1:

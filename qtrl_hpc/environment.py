@@ -9,7 +9,7 @@ import numpy as np
 
 from qtrl_hpc import registry
 from qtrl_hpc.config import EnvironmentConfig, PolicyConfig
-from qtrl_hpc.errors import UserError, one_line
+from qtrl_hpc.errors import ReturnedError, UserError, one_line
 from qtrl_hpc.policy import MLP, PolicySpec
 from qtrl_hpc.remembered_views import RememberedViews, can_remember
 
@@ -113,6 +113,15 @@ def _closest(env_id: str) -> str:
 
     close = registry.did_you_mean(env_id, gymnasium.registry, most=3)
     return close or f" (one of {len(gymnasium.registry)} names, which gymnasium.pprint_registry() prints)"
+
+
+RESET = "(observation, info)"
+STEP = "(observation, reward, terminated, truncated, info), the reward a number"
+
+
+def misreturned(method: str, expected: str, found: object) -> ReturnedError:
+    """Return what to raise where an environment's method has returned something else than it must."""
+    return ReturnedError(f"expected {method} to return {expected}, got {registry.described(found)}")
 
 
 def policy_spec(env: gymnasium.Env, environment: EnvironmentConfig, policy: PolicyConfig) -> PolicySpec:

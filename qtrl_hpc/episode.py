@@ -2,18 +2,20 @@
 
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from math import exp
+from math import exp, isfinite
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.environment import Purpose, reset_seed, seed_sequence
-from qtrl_hpc.errors import UserError
-from qtrl_hpc.policy import PolicySpec, flatten_observation, policy_layers, write_observation
+from qtrl_hpc import registry
+from qtrl_hpc.environment import RESET, STEP, Purpose, make_environment, misreturned, reset_seed, seed_sequence
+from qtrl_hpc.errors import ReturnedError, UserError
+from qtrl_hpc.policy import PolicySpec, flatten_observation, observed, policy_layers, write_observation
 
 FIRST_ROWS = 128
 
@@ -195,6 +197,10 @@ class Player:
         Args:
             actor: draws the actions; one uniform number a step.
             steps: T.
+
+        Raises:
+            ReturnedError: the environment returns something else than it must. Nothing is asked before that is so:
+                whole arrays would be looked at for it at each step.
         """
         limit = self._spec.max_episode_steps if steps is None else steps
         obs = np.empty((min(limit, FIRST_ROWS), self._spec.obs_size))
@@ -253,18 +259,65 @@ class Player:
                 f"{len(actions)} steps of episode {episode} that the checkpoint holds, expected the one that it saw"
             )
 
+    def try_out(self) -> None:
+        """Begin the episode and make one step, and look at all that the environment returns.
+
+        Raises:
+            ReturnedError: it is something else than it must be.
+        """
+        self._begin()
+        self._look()
+        reward, _ = self._step(0)
+        self._look()
+        if not isfinite(reward):
+            raise ReturnedError(f"expected step to return a finite reward, got {reward}")
+
+    def _look(self) -> None:
+        """Refuse an observation of another shape, which would be flattened, or of what is no number."""
+        key, found = self._spec.observation_key, self._observation
+        with suppress(TypeError, ValueError, LookupError):
+            found = np.asarray(found if key is None else found[key])
+        numbers = isinstance(found, np.ndarray) and found.dtype.kind in "biuf"
+        if not numbers or found.shape != self._spec.obs_shape:
+            raise ReturnedError(f"expected observations {observed(self._spec)}, got {registry.described(found)}")
+        if not np.isfinite(found).all():
+            raise ReturnedError("expected observations of finite numbers")
+
     def _begin(self) -> None:
         key = (self._agent, self.episode)
         self._rng = np.random.default_rng(seed_sequence(self._seed, Purpose.ACTIONS, *key))
         self._uniform = self._rng.random
         self._observation: Any
-        self._observation, _ = self._env.reset(seed=reset_seed(seed_sequence(self._seed, Purpose.ENVIRONMENT, *key)))
+        found: Any = self._env.reset(seed=reset_seed(seed_sequence(self._seed, Purpose.ENVIRONMENT, *key)))
+        if not isinstance(found, tuple) or len(found) != 2:  # an observation of two numbers would pass for it
+            raise misreturned("reset", RESET, found)
+        self._observation, _ = found
         self._reward = 0.0
 
     def _step(self, action: int) -> tuple[float, bool]:
         """Return the reward of one step, and whether the episode is over after it."""
-        self._observation, reward, terminated, truncated, _ = self._env.step(action)
-        reward = float(reward)
+        found: Any = self._env.step(action)
+        try:
+            self._observation, reward, terminated, truncated, _ = found
+            reward, over = float(reward), bool(terminated or truncated)
+        except (TypeError, ValueError):
+            raise misreturned("step", STEP, found) from None
         self.actions.append(action)
         self._reward += reward
-        return reward, bool(terminated or truncated) or len(self.actions) >= self._spec.max_episode_steps
+        return reward, over or len(self.actions) >= self._spec.max_episode_steps
+
+
+def check_plays(env_id: str, spec: PolicySpec) -> None:
+    """Try an environment of the user's own for one step, in an instance that nobody trains in.
+
+    What it raises is left as it is.
+
+    Raises:
+        UserError: it cannot be made, or returns something else than it must.
+    """
+    env = make_environment(env_id)
+    try:
+        with registry.naming("env-id", env_id):
+            Player(env, spec, seed=0, agent=0).try_out()
+    finally:
+        env.close()

@@ -27,5 +27,20 @@ class TrainingError(RuntimeError):
     """Training cannot go on, as every rank knows: a gradient is not finite, or replicas differ. Exit code 1."""
 
 
+class WriteError(OSError):
+    """A file cannot be written, which its text names: a full disk, a quota, one that became read-only. Exit code 1."""
+
+    advice = ""
+    """What to do then, for people."""
+
+    def __str__(self) -> str:
+        """Return one line."""
+        return f"{self.filename}: cannot be written ({self.strerror}){self.advice}"
+
+
+class ReturnedError(ValueError):
+    """Code of the user's own has returned something else than it must; who knows the flag puts it in front."""
+
+
 class QpuError(Exception):
     """A QPU gave no result that can be used, however often it was asked: its agent sits the update out."""

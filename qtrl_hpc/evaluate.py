@@ -18,6 +18,7 @@ from qtrl_hpc.inference import Policy, checked_device
 from qtrl_hpc.output_file import refusing_unwritable
 from qtrl_hpc.play import Act, play_episode
 from qtrl_hpc.policy_file import PolicyFile
+from qtrl_hpc.registry import naming
 
 GIF_EPISODES = 3
 
@@ -112,7 +113,8 @@ def evaluate(
     numbers = range(episodes)
     shown = track(numbers, "evaluating", transient=True) if sys.stdout.isatty() else numbers
     act = acting(policy, greedy=greedy)
-    played = [play_episode(act, env, seed, episode, most_steps=policy.spec.max_episode_steps) for episode in shown]
+    with naming("env-id", env_id):
+        played = [play_episode(act, env, seed, episode, most_steps=policy.spec.max_episode_steps) for episode in shown]
     found = outcome(played, env, seed)
     return Evaluation(policy=str(source), env_id=env_id, episodes=episodes, seed=seed, greedy=greedy, **asdict(found))
 

@@ -20,6 +20,7 @@ from qtrl_hpc.inference import Policy, checked_device
 from qtrl_hpc.output_file import write_output
 from qtrl_hpc.play import play_episode
 from qtrl_hpc.policy_file import PolicyFile
+from qtrl_hpc.registry import naming
 from qtrl_hpc.streams import nobody_reads
 
 _ROWS = 8192  # of a batch, at once
@@ -73,7 +74,8 @@ def play(policy: Policy, file: PolicyFile, options: argparse.Namespace) -> None:
     act, played = acting(policy, greedy=options.greedy), []
     for episode in range(options.episodes or 1):
         try:
-            found = play_episode(act, env, options.seed, episode, most_steps=policy.spec.max_episode_steps)
+            with naming("env-id", env_id):
+                found = play_episode(act, env, options.seed, episode, most_steps=policy.spec.max_episode_steps)
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"--env-id: {env_id} needs a library that is missing ({one_line(error)})") from error
         played.append(found)

@@ -2,14 +2,18 @@
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from qtrl_hpc.distributed import AgreedError, RanksLostError, World
-from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, TrainingError, UserError
+from qtrl_hpc.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, TrainingError, UserError, WriteError
 from qtrl_hpc.launcher import launched_rank
 from qtrl_hpc.waiting import any_left_behind
+
+SECONDS_TO_SPEAK = 1.0
 
 
 def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> NoReturn:
@@ -46,15 +50,19 @@ def launch(parse: Callable[[], str], command: Callable[[World, str], int]) -> No
 
 def end_all(world: World, error: BaseException) -> NoReturn:
     """Say what this rank alone has met, and end all ranks: the others wait for it."""
-    if isinstance(error, UserError):
-        print(f"error: {error} (rank {world.rank})", file=sys.stderr, flush=True)
-        world.abort(EXIT_BAD_INPUT)
-    if isinstance(error, KeyboardInterrupt):
-        print("interrupted: what came after the newest checkpoint is lost", file=sys.stderr, flush=True)
-        world.abort(EXIT_INTERRUPTED)
-    text = "".join(traceback.format_exception(error))
-    print(f"rank {world.rank} of {world.size} failed:\n{text}", file=sys.stderr, flush=True)
-    world.abort(EXIT_FAILED)
+    code = EXIT_BAD_INPUT if isinstance(error, UserError) else EXIT_FAILED
+    if isinstance(error, UserError | WriteError):
+        text = f"error: {error} (rank {world.rank})"
+        if world.rank != 0:
+            # What is wrong on rank 0 too, a module of the user's own say, is said once: who ends first ends the job.
+            time.sleep(SECONDS_TO_SPEAK)
+    elif isinstance(error, KeyboardInterrupt):
+        text, code = "interrupted: what came after the newest checkpoint is lost", EXIT_INTERRUPTED
+    else:
+        text = f"rank {world.rank} of {world.size} failed:\n{''.join(traceback.format_exception(error))}"
+    with suppress(OSError):  # a full disk may be where it goes
+        print(text, file=sys.stderr, flush=True)
+    world.abort(code)
 
 
 def _without_the_dead(world: World, step: Callable[[], int]) -> int:

@@ -47,9 +47,12 @@ class MetricsFile:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one update's object; the first one makes the file."""
-        if self._file is None:
-            self._file = self._path.open("a", buffering=1)
-        self._file.write(json.dumps(row) + "\n")
+        try:
+            if self._file is None:
+                self._file = self._path.open("a", buffering=1)
+            self._file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise files.unwritable(self._path, error) from error
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Return all objects that are in the file, in its order."""
@@ -60,13 +63,15 @@ class MetricsFile:
     def close(self) -> None:
         """Write no more."""
         if self._file:
-            self._file.close()
+            with files.writing(self._path):
+                self._file.close()
 
     def sync(self) -> None:
         """Wait until all lines are on disk."""
         if self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with files.writing(self._path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
 
 class ProgressDisplay:

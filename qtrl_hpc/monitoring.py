@@ -16,6 +16,7 @@ from qtrl_hpc.evaluation import outcome
 from qtrl_hpc.extras import require
 from qtrl_hpc.play import Act, play_episode
 from qtrl_hpc.policy import PolicySpec, flatten_observation
+from qtrl_hpc.registry import naming
 
 
 class Sight(NamedTuple):
@@ -79,7 +80,10 @@ class Monitor:
         played = []
         for episode in range(config.evaluate_episodes):
             self._at("an evaluation")
-            played.append(play_episode(act, self._env, config.seed, episode, most_steps=self._spec.max_episode_steps))
+            with naming("env-id", config.env_id):
+                played.append(
+                    play_episode(act, self._env, config.seed, episode, most_steps=self._spec.max_episode_steps)
+                )
         found = outcome(played, self._env, config.seed)
         return {
             "update": update,

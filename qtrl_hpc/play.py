@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from qtrl_hpc.environment import Purpose, reset_seed, seed_sequence
+from qtrl_hpc.environment import RESET, STEP, Purpose, misreturned, reset_seed, seed_sequence
 
 Act = Callable[[Any, np.random.Generator], int]
 """From what is observed to an action, drawn by the generator or not: ``policy.sample``, say."""
@@ -38,16 +38,26 @@ def play_episode(
         episode: its number, which with the seed decides it.
         most_steps: after which it is cut.
         watch: is told of each step.
+
+    Raises:
+        ReturnedError: the environment returns something else than it must.
     """
     rng = np.random.default_rng(seed_sequence(seed, Purpose.EVALUATION_ACTIONS, 0, episode))
-    obs, _ = env.reset(seed=reset_seed(seed_sequence(seed, Purpose.EVALUATION_ENVIRONMENT, 0, episode)))
+    found: Any = env.reset(seed=reset_seed(seed_sequence(seed, Purpose.EVALUATION_ENVIRONMENT, 0, episode)))
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise misreturned("reset", RESET, found)
+    obs, _ = found
     total, length, over = 0.0, 0, False
     info: dict[str, Any] = {}
     if watch:
         watch(0, 0.0)
     while not over and length < most_steps:
-        obs, reward, terminated, truncated, info = env.step(act(obs, rng))
-        total, length, over = total + float(reward), length + 1, terminated or truncated
+        found = env.step(act(obs, rng))
+        try:
+            obs, reward, terminated, truncated, info = found
+            total, length, over = total + float(reward), length + 1, bool(terminated or truncated)
+        except (TypeError, ValueError):
+            raise misreturned("step", STEP, found) from None
         if watch:
             watch(length, total)
     return Played(total, length, info.get("is_success"))

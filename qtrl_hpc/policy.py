@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc import mlp, registry
+from qtrl_hpc.errors import ReturnedError
 
 MLP = "mlp"
 ACTIVATIONS = ("relu", "tanh")
@@ -115,11 +116,26 @@ def flatten_observation(obs: object, spec: PolicySpec) -> NDArray[np.float64]:
 
 
 def write_observation(obs: object, spec: PolicySpec, out: NDArray[np.float64]) -> None:
-    """Write one observation to ``out``, shape (obs_size,), float64, flattened row-major and scaled."""
-    array = np.asarray(obs[spec.observation_key] if spec.observation_key is not None else obs)  # type: ignore[index]
-    out[:] = array.reshape(out.shape)  # where sizes differ this raises, while assigning alone might repeat a number
+    """Write one observation to ``out``, shape (obs_size,), float64, flattened row-major and scaled.
+
+    Raises:
+        ReturnedError: it is none of that size.
+    """
+    try:
+        if spec.observation_key is not None:
+            obs = obs[spec.observation_key]  # type: ignore[index]
+        # Where sizes differ this raises, while assigning alone might repeat a number.
+        out[:] = np.asarray(obs).reshape(out.shape)
+    except (TypeError, ValueError, LookupError):
+        raise ReturnedError(f"expected observations {observed(spec)}, got {registry.described(obs)}") from None
     if spec.observation_scale != 1.0:
         out *= spec.observation_scale
+
+
+def observed(spec: PolicySpec) -> str:
+    """Return what observations must be, for messages."""
+    under = "" if spec.observation_key is None else f" in a dictionary, under {spec.observation_key!r}"
+    return f"of shape {spec.obs_shape}{under}"
 
 
 def policy_layers(theta: NDArray[np.float64], spec: PolicySpec) -> mlp.Layers:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from qtrl_hpc import registry
+from qtrl_hpc.errors import ReturnedError
 from qtrl_hpc.policy import MLP, PolicySpec
 
 EXPECTED = "a function of the PolicySpec that returns a torch.nn.Module from observations to logits"
@@ -44,15 +45,23 @@ def build(spec: PolicySpec, seed: int = 0) -> torch.nn.Module:
 def _check_logits(module: torch.nn.Module, observations: torch.Tensor, num_actions: int) -> None:
     with torch.inference_mode():
         logits = registry.made(EXPECTED, lambda: module(observations))
-    shape = (len(observations), num_actions)
-    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != shape or logits.dtype != torch.float64:
-        found = (
-            f"{logits.dtype} of {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-        )
-        raise ValueError(
-            f"expected {EXPECTED}: from observations of {tuple(observations.shape)} it returns {found}, not "
-            f"torch.float64 of {shape}"
-        )
+    try:
+        check_logits(logits, (len(observations), num_actions))
+    except ReturnedError as error:
+        raise ValueError(f"{error} from observations of {tuple(observations.shape)}") from None
+
+
+def check_logits(found: object, shape: tuple[int, int]) -> None:
+    """Refuse what are no logits of this shape: of more actions, one that there is not could be drawn.
+
+    Raises:
+        ReturnedError: saying what it is.
+    """
+    expected = f"expected a network that returns torch.float64 of {shape}"
+    if not isinstance(found, torch.Tensor):
+        raise ReturnedError(f"{expected}, got {registry.described(found)}")
+    if found.shape != shape or found.dtype != torch.float64:
+        raise ReturnedError(f"{expected}, got {found.dtype} of {tuple(found.shape)}")
 
 
 def with_network(spec: PolicySpec, name: str) -> PolicySpec:

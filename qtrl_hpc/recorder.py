@@ -98,7 +98,8 @@ class Recorder:
         for video in (path / VIDEOS).glob("update-*.gif"):
             number = video.stem.removeprefix("update-")
             if number.isdecimal() and int(number) > update:
-                video.unlink()
+                with files.writing(video):
+                    video.unlink()
 
     def make_up_for(self, row: dict[str, Any]) -> None:
         """Write the metrics of an update that whoever wrote before did not live to write."""
@@ -127,8 +128,9 @@ class Recorder:
                 self._display.say(_in_words(row))
         path = self.directory.path / VIDEOS / f"update-{sight.update:06d}.gif"
         if sight.gif is not None and not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            files.replace(path, sight.gif)
+            with files.writing(path):
+                path.parent.mkdir(exist_ok=True)
+                files.replace(path, sight.gif)
             self._tracking.video(sight.update, path)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:

@@ -7,17 +7,20 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import numpy as np
 
-from qtrl_hpc.errors import one_line
+from qtrl_hpc.errors import ReturnedError, UserError, one_line
 
 T = TypeVar("T")
 
 OWN = "MODULE:OBJECT"
+MOST_PARTS = 8
+"""Of a tuple that is described."""
 
 
 def is_own(name: str) -> bool:
@@ -120,8 +123,26 @@ def check_members(found: object, expected: str, attributes: Iterable[str], metho
         raise ValueError(f"expected {expected} whose {' and '.join(methods)} can be called")
 
 
-def check_returned(name: str, found: object, shape: tuple[int, ...]) -> None:
-    """Refuse what is no array of finite numbers of this shape.
+@contextmanager
+def naming(flag: str, name: str, kind: type[ValueError] = ReturnedError) -> Iterator[None]:
+    """Say which flag is meant, and what it was given.
+
+    Args:
+        flag: without the dashes.
+        name: that it was given.
+        kind: of error to put it in front of.
+
+    Raises:
+        UserError: in place of that error.
+    """
+    try:
+        yield
+    except kind as error:
+        raise UserError(f"--{flag}: got {name!r}, {error}") from None
+
+
+def check_array(name: str, found: object, shape: tuple[int, ...]) -> None:
+    """Refuse what is no array of float64 of this shape.
 
     Args:
         name: of what returned it.
@@ -129,13 +150,26 @@ def check_returned(name: str, found: object, shape: tuple[int, ...]) -> None:
         shape: expected.
 
     Raises:
-        ValueError: saying what it is.
+        ReturnedError: saying what it is.
     """
-    values = np.asarray(found)
-    if values.dtype != np.float64 or values.shape != shape:
-        raise ValueError(f"expected {name} to return float64 of shape {shape}, got {values.dtype} of {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"expected {name} to return finite numbers")
+    if not isinstance(found, np.ndarray) or found.dtype != np.float64 or found.shape != shape:
+        raise ReturnedError(f"expected {name} to return float64 of shape {shape}, got {described(found)}")
+
+
+def check_returned(name: str, found: object, shape: tuple[int, ...]) -> None:
+    """Refuse what is no array of finite float64 of this shape (see ``check_array``)."""
+    check_array(name, found, shape)
+    if not np.isfinite(found).all():  # type: ignore[call-overload]  # an array, as was checked
+        raise ReturnedError(f"expected {name} to return finite numbers")
+
+
+def described(found: object) -> str:
+    """Return what something is that was returned, for messages: an array by dtype and shape, a tuple by its parts."""
+    if isinstance(found, tuple):
+        return f"a tuple of {len(found)}: ({', '.join(map(described, found[:MOST_PARTS]))})"
+    if isinstance(found, np.ndarray):
+        return f"{found.dtype} of {found.shape}"
+    return "None" if found is None else kind_of(found)
 
 
 def kind_of(found: object) -> str:

@@ -61,9 +61,13 @@ class RunDirectory:
         if not resume and holds_run(path):
             self.close()
             raise UserError(f"--run-dir: got {path}, in which another run has just been started")
-        for name in WRITTEN:
-            for leftover in path.glob(f"{name}*.tmp"):  # of a run that was killed while writing
-                leftover.unlink()
+        try:
+            for name in WRITTEN:
+                for leftover in path.glob(f"{name}*.tmp"):  # of a run that was killed while writing
+                    leftover.unlink()
+        except OSError as error:
+            self.close()
+            raise UserError(f"--run-dir: got {path}, which cannot be written to ({error.strerror})") from error
 
     def close(self) -> None:
         """Let others have the directory."""
@@ -94,7 +98,8 @@ class RunDirectory:
         done = checkpoint.state.update
         for each, reason in damaged.items():
             self.warnings.append(f"{reason}; set aside as {each.name}.damaged, going on from update {done}")
-            os.replace(each, each.with_name(f"{each.name}.damaged"))
+            with files.writing(each):
+                os.replace(each, each.with_name(f"{each.name}.damaged"))
         if path.name != NEWEST:
             name_newest(path)
         if world_size != checkpoint.world_size and config.reduction != "ordered":

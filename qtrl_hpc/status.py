@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qtrl_hpc import files
+from qtrl_hpc.errors import WriteError
 
 STATUS = "status.json"
 State = Literal["running", "done", "stopped", "failed"]
@@ -41,6 +42,9 @@ class Status:
         Args:
             state: running; done: all updates are made; stopped: go on with ``--resume``; failed: something is wrong.
             why: a run stopped or failed, in one line.
+
+        Raises:
+            WriteError: the file can neither be replaced nor written over.
         """
         values = {
             "state": state,
@@ -54,26 +58,41 @@ class Status:
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        files.replace(self.folder / STATUS, (json.dumps(values, indent=1) + "\n").encode())
+        _put(self.folder / STATUS, values)
 
 
-def say_failed(folder: Path, why: str, state: State = "failed") -> None:
+def say_failed(folder: Path, why: str, state: State = "failed", *, keep: bool = False) -> None:
     """Note in a run's ``status.json`` that it failed, on whichever rank that is; the rest stays as it was.
 
-    A run fails of one thing, and a full disk must not hide it: what cannot be written is let go.
+    A run fails of one thing, and what cannot be written must not hide it: it is let go.
 
     Args:
         folder: of the run.
         why: in one line.
         state: stopped, where a person has cut it off.
+        keep: leave what another rank has said already.
     """
     try:
         path = folder / STATUS
         values = json.loads(path.read_text()) if path.exists() else {}
+        if keep and values.get("state") == state:
+            return
         values.update(state=state, why=why, changed=_now())
-        files.replace(path, (json.dumps(values, indent=1) + "\n").encode())
+        _put(path, values)
     except (OSError, ValueError):
         return
+
+
+def _put(path: Path, values: dict[str, Any]) -> None:
+    """Replace the file; where a full disk has no room for a second one, write over the first."""
+    content = (json.dumps(values, indent=1) + "\n").encode()
+    try:
+        files.replace(path, content)
+    except WriteError as error:
+        try:
+            files.overwrite(path, content)
+        except OSError:
+            raise error from None
 
 
 def _now() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from qtrl_hpc.checkpoint import TrainingState
 from qtrl_hpc.distributed import AgreedError, RanksLostError
 from qtrl_hpc.environment import make_environment
-from qtrl_hpc.errors import TrainingError, UserError
+from qtrl_hpc.errors import TrainingError
 from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.recorder import Recorder
 from qtrl_hpc.updates import Moment, Run, look, running_episodes, save
@@ -115,13 +115,10 @@ class Survive:
         def record() -> None:
             if run.world.rank != 0:
                 return
-            try:
-                # Kept at once: if another rank dies before all agree, the files are this rank's already.
-                run.recorder = recorder = self.record(update)
-                if run.row.get("update") == update:
-                    recorder.make_up_for(run.row)
-            except OSError as error:
-                raise UserError(f"the run's files cannot be written ({error.strerror})") from error
+            # Kept at once: if another rank dies before all agree, the files are this rank's already.
+            run.recorder = recorder = self.record(update)
+            if run.row.get("update") == update:
+                recorder.make_up_for(run.row)
 
         try:
             run.world.agree(record)

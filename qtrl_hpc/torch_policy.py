@@ -9,6 +9,7 @@ from qtrl_hpc import policy_network
 from qtrl_hpc.config import ReinforceConfig
 from qtrl_hpc.episode import Choice, sample_action
 from qtrl_hpc.policy import PolicySpec
+from qtrl_hpc.registry import naming
 from qtrl_hpc.reinforce import Batch, logits_cotangent
 
 
@@ -50,11 +51,14 @@ class TorchPolicy:
         return torch.cat([part.reshape(-1) for part in parts]).numpy(), entropy
 
     def _logits(self, parameters: dict[str, torch.Tensor], obs: NDArray[np.float64]) -> torch.Tensor:
-        """Return the module's logits, shape (batch, actions); of more, an action that there is not could be drawn."""
+        """Return the module's logits, shape (batch, actions).
+
+        Raises:
+            UserError: it returns something else.
+        """
         logits: torch.Tensor = functional_call(self._module, parameters, (torch.from_numpy(obs),))
-        expected = (len(obs), self._spec.num_actions)
-        if logits.shape != expected:
-            raise ValueError(f"{self._spec.network} returned logits of shape {tuple(logits.shape)}, not {expected}")
+        with naming("policy-network", self._spec.network):
+            policy_network.check_logits(logits, (len(obs), self._spec.num_actions))
         return logits
 
     def _split(self, theta: NDArray[np.float64]) -> dict[str, torch.Tensor]:

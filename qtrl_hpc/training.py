@@ -20,8 +20,8 @@ from qtrl_hpc.cli import TrainOptions
 from qtrl_hpc.config import Config
 from qtrl_hpc.distributed import AgreedError, RanksLostError, World
 from qtrl_hpc.environment import make_environment, policy_spec
-from qtrl_hpc.episode import RunningEpisodes
-from qtrl_hpc.errors import TrainingError, one_line
+from qtrl_hpc.episode import RunningEpisodes, check_plays
+from qtrl_hpc.errors import TrainingError, UserError, WriteError, one_line
 from qtrl_hpc.factory import describe
 from qtrl_hpc.fleet import Fleet
 from qtrl_hpc.fleet_factory import describe_measurement, make_fleet
@@ -98,7 +98,7 @@ def train(
         state, running = world.agree(lambda: _starting_point(run, options, directory))
         with _noting_failure(run_dir, world):
             watch_over = partial(watchdog.meet, run_dir)
-            watch_over(world.members)
+            world.agree(lambda: watch_over(world.members))
             state = _begin(run, options, directory, state, running, audience)
             record = partial(_record, run, options, directory, records, audience)
             run.recorder = world.agree(lambda: record(state.update) if directory else None)
@@ -194,6 +194,8 @@ def _prepare(
     for environment in environments:
         held.callback(environment.close)
     spec = world.agree(lambda: policy_spec(environments[0], config, config))
+    if ":" in config.env_id:  # a module of the user's own
+        world.agree(lambda: check_plays(config.env_id, spec) if world.rank == 0 else None)
     agents = Agents(config, spec, environments, first_agent=world.rank * config.agents_per_rank)
 
     def fleet_of(numbers: list[int]) -> Fleet:
@@ -238,8 +240,15 @@ def _noting_failure(run_dir: Path, world: World) -> Iterator[None]:
     except (TrainingError, RanksLostError) as found:
         error = world.end_of(found) if isinstance(found, RanksLostError) else found
         if world.rank == 0:
-            say_failed(run_dir, one_line(error))
+            say_failed(
+                run_dir, one_line(error), keep=error is not found
+            )  # one that died of something may have said of what
         raise error from None
+    except (UserError, WriteError) as error:
+        say_failed(run_dir, f"rank {world.number}: {one_line(error)}")
+        if isinstance(error, WriteError):
+            error.advice = "; once it can, --resume goes on from the newest checkpoint"
+        raise
     except KeyboardInterrupt:
         say_failed(run_dir, "interrupted", "stopped")
         raise

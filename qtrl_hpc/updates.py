@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qtrl_hpc.agents import Agents
 from qtrl_hpc.checkpoint import Checkpoint, TrainingState
-from qtrl_hpc.config import Config
+from qtrl_hpc.config import BACKEND, Config
 from qtrl_hpc.contribution import Total, pack
 from qtrl_hpc.distributed import RanksLostError, World
 from qtrl_hpc.environment import Purpose, seed_sequence
@@ -238,7 +238,8 @@ def step(state: TrainingState, total: Total, config: Config, num_agents: int) ->
 
 
 def _no_quorum(run: Run, state: TrainingState, total: Total, failures: dict[int, str]) -> str:
-    reasons = [f"agent {agent}: {reason}" for agent, reason in sorted(failures.items())]
+    reasons = [f"--qpu {run.config.qpu}"] if run.config.qpu.startswith(BACKEND) else []
+    reasons += [f"agent {agent}: {reason}" for agent, reason in sorted(failures.items())]
     reasons += [f"rank {each['rank']}: {each['why']}" for each in run.left if not each["adopted"]]
     why = (
         f"update {state.update + 1} was delivered by {int(total['delivered'])} of {run.num_agents} agents, "

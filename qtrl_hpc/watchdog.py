@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from qtrl_hpc import files
 from qtrl_hpc.errors import EXIT_FAILED
 from qtrl_hpc.status import say_failed
 from qtrl_hpc.stopwatch import WAITING, Stopwatch
@@ -79,9 +80,9 @@ class Watchdog:
         if self._thread.is_alive():
             self._thread.join()
         if self._folder:
-            self._path(self._rank).unlink(missing_ok=True)
-            self._path(self._rank).with_suffix(".new").unlink(missing_ok=True)
-            with suppress(OSError):  # of others still in it
+            with suppress(OSError):  # of others still in it, or of a folder that became read-only
+                self._path(self._rank).unlink(missing_ok=True)
+                self._path(self._rank).with_suffix(".new").unlink(missing_ok=True)
                 self._folder.rmdir()
 
     def meet(self, run_dir: Path, ranks: list[int]) -> None:
@@ -90,10 +91,14 @@ class Watchdog:
         Args:
             run_dir: which this run holds and all ranks see.
             ranks: those that take part, by the numbers they began with.
+
+        Raises:
+            WriteError: there is no folder for the files of the ranks, nor can one be made.
         """
         self._ranks, self._run_dir = list(ranks), run_dir
         if self._seconds is not None and len(ranks) > 1:
-            (run_dir / FOLDER).mkdir(exist_ok=True)
+            with files.writing(run_dir / FOLDER):
+                (run_dir / FOLDER).mkdir(exist_ok=True)
             self._folder = run_dir / FOLDER
             if self._rank == min(ranks):
                 for path in self._folder.glob("[0-9]*"):

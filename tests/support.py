@@ -72,8 +72,9 @@ class Job:
 
     @property
     def errors(self):
-        """The lines in which the command refuses something; mpirun adds words of its own."""
-        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+        """The lines in which the command refuses something; mpirun adds words of its own, and ends them by a NUL."""
+        lines = self.err.replace("\0", "").splitlines()
+        return [line for line in lines if line.startswith("error: ")]
 
     @property
     def running(self):

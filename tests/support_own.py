@@ -1,5 +1,7 @@
 """A user's own ansätze, mapping models, QPUs, networks and environments, good and bad: ``support_own:NAME``."""
 
+import itertools
+
 import gymnasium
 import numpy as np
 import torch
@@ -98,6 +100,12 @@ class OneCotangent(Mapping):
         self.pullback = lambda beta, cotangent: np.zeros(self.num_parameters)
 
 
+class Listed(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.forward = lambda beta, x: [0.0] * self.num_rows
+
+
 class NotFinite(Mapping):
     def __init__(self, **keywords):
         super().__init__(**keywords)
@@ -133,6 +141,18 @@ class Doubled(QPU):
     def __init__(self, ansatz, precision, threads):
         super().__init__(ansatz, precision, threads)
         self.probabilities = lambda phi: 2.0 * self.inner.probabilities(phi)
+
+
+class SingleProbabilities(QPU):
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(ansatz, precision, threads)
+        self.probabilities = lambda phi: self.inner.probabilities(phi).astype(np.float32)
+
+
+class OneJobShort(QPU):
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(ansatz, precision, threads)
+        self.jobs = lambda phis: self.inner.jobs(phis[1:])
 
 
 class ShortPullback(QPU):
@@ -234,6 +254,52 @@ class Convolution(torch.nn.Module):
         return self.last(self.first(observations[:, None]).flatten(1))
 
 
+def late(good, change, calls=40):
+    """Return what ``good`` returns, from so many calls on with a change: later than any start."""
+    count = itertools.count()
+    return lambda *given: good(*given) if next(count) < calls else change(good(*given))
+
+
+class LateForward(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.forward = late(self.forward, lambda output: output[:-1])
+
+
+class LatePullback(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.pullback = late(self.pullback, lambda found: (found[0].astype(np.float32), found[1]))
+
+
+class LateRaise(Mapping):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.forward = late(self.forward, lambda output: raises())
+
+
+class LateProbabilities(QPUWithPullback):
+    """One more than there are: those that are used would be the right ones."""
+
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(ansatz, precision, threads)
+        self.probabilities = late(self.probabilities, lambda found: np.append(found, 0.0))
+
+
+class LateGradient(QPUWithPullback):
+    """One number for all: NumPy would repeat it."""
+
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(ansatz, precision, threads)
+        self.pullback = late(self.pullback, lambda found: found[:1])
+
+
+class LateJobs(QPU):
+    def __init__(self, ansatz, precision, threads):
+        super().__init__(ansatz, precision, threads)
+        self.jobs = late(lambda phis: list(self.inner.jobs(phis)), lambda found: found[:-1])
+
+
 class Room(gymnasium.Env):
     """Two actions; an episode of three steps that earns what it is told."""
 
@@ -252,6 +318,101 @@ class Room(gymnasium.Env):
     def step(self, action):
         self._steps += 1
         return np.full(2, 0.1 * self._steps, np.float32), float(action), self._steps == 3, False, {}
+
+
+class NoInfo(Room):
+    """As before Gymnasium: the observation alone."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+class FourValues(Room):
+    """As before Gymnasium: no truncation."""
+
+    def step(self, action):
+        observation, reward, terminated, _, info = super().step(action)
+        return observation, reward, terminated, info
+
+
+class WordyReward(Room):
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return observation, "much", *rest
+
+
+class Wide(Room):
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3), super().reset(seed=seed)[1]
+
+
+class Column(Room):
+    """As many numbers in another shape."""
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return observation[:, None], *rest
+
+
+class Complex(Room):
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return observation.astype(complex), *rest
+
+
+class Blind(Room):
+    def reset(self, *, seed=None, options=None):
+        return np.full(2, np.nan), super().reset(seed=seed)[1]
+
+
+class EndlessReward(Room):
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return observation, float("inf"), *rest
+
+
+class Stumbles(Room):
+    def step(self, action):
+        raise RuntimeError("a stone")
+
+
+class Counted(Room):
+    """Something changes from the fifth episode on."""
+
+    _episode = 0
+
+    def reset(self, *, seed=None, options=None):
+        self._episode += 1
+        return super().reset(seed=seed)
+
+    @property
+    def late(self):
+        return self._episode >= 5
+
+
+class LateNoInfo(Counted):
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        return observation if self.late else (observation, info)
+
+
+class LateFourValues(Counted):
+    def step(self, action):
+        found = super().step(action)
+        return (*found[:3], found[4]) if self.late else found
+
+
+class LateWide(Counted):
+    def step(self, action):
+        found = super().step(action)
+        return (np.zeros(3), *found[1:]) if self.late else found
+
+
+class LateStumble(Counted):
+    def step(self, action):
+        if self.late:
+            raise ValueError("a stone")
+        return super().step(action)
 
 
 def room():

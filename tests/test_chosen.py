@@ -120,7 +120,8 @@ REFUSED = [
         {"mapping": "support_own:SingleOutput"},
         "expected forward to return float64 of shape (58,), got float32 of (58,)",
     ),
-    ({"mapping": "support_own:OneCotangent"}, "that returns a Mapping (ValueError: too many values to unpack"),
+    ({"mapping": "support_own:Listed"}, "expected forward to return float64 of shape (58,), got a list"),
+    ({"mapping": "support_own:OneCotangent"}, "expected pullback to return two arrays, got float64 of (1445,)"),
     ({"mapping": "support_own:NotFinite"}, "expected forward to return finite numbers"),
     (
         {"mapping": "support_own:Mapping", "qpu": "torch"},
@@ -134,6 +135,14 @@ REFUSED = [
     ({"qpu": "support_own:OtherCircuit"}, "expected a QPU that runs Ansatz(num_qubits=6, num_layers=1), got one"),
     ({"qpu": "support_own:NoJobs"}, "that returns a QPU: a NoJobs has no jobs"),
     ({"qpu": "support_own:Doubled"}, "that gives probabilities (ValueError: probabilities that sum to 2, expected 1"),
+    (
+        {"qpu": "support_own:SingleProbabilities"},
+        "expected probabilities to return float64 of shape (64,), got float32",
+    ),
+    (
+        {"qpu": "support_own:OneJobShort", "gradient": "parameter-shift"},
+        "--qpu: got 'support_own:OneJobShort', expected jobs to give 2 rows, got 1",
+    ),
     ({"qpu": "support_own:ShortPullback"}, "expected pullback to return float64 of shape (36,), got float64 of (1,)"),
     ({"qpu": "support_own:QPU"}, "--gradient: got 'adjoint' with --qpu support_own:QPU, which has no pullback"),
     ({"qpu": "support_own:QPU"}, "expected parameter-shift or spsa"),

@@ -291,12 +291,53 @@ def test_local_job_ends_as_training_does(job, code):
 
 @pytest.mark.parametrize(
     ("code", "state", "expected"),
-    [(0, "failed", 1), (0, "running", 1), (1, "done", 0), (0, "stopped", 75), (1, "stopped", 75), (2, "done", 2)],
+    [
+        (0, "failed", 1),
+        (0, "running", 1),
+        (1, "done", 0),
+        (0, "stopped", 75),
+        (1, "stopped", 75),
+        (2, "done", 2),
+        (2, "failed", 2),
+        (75, 'cut off"} {', 75),
+        (1, 'cut off"} {', 1),
+    ],
 )
 def test_local_job_ends_as_the_status_says_whatever_the_launcher_does(job, code, state, expected):
     (job.path / "runs/main").mkdir(parents=True)
     assert job(MPIRUN_EXITS=str(code), MPIRUN_SAYS=state).wait(10) == expected
     assert len(job.log()) == (4 if expected == 0 else 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "requeued"),
+    [
+        (1, "failed", True),
+        (1, "running", True),
+        (2, "failed", False),
+        (2, None, False),
+        (75, "stopped", True),
+        (1, 'cut off"} {', True),
+    ],
+)
+def test_batch_job_comes_back_unless_it_was_refused(job, code, state, requeued):
+    """A full disk fails in mid-run (1), and refuses the start that follows (2), which leaves status.json alone."""
+    run_dir, stand_in = job.path / "runs/main", job.path / "bin/scontrol"
+    run_dir.mkdir(parents=True)
+    (run_dir / "checkpoint.h5").touch()
+    (run_dir / "status.json").write_text('{"state": "failed"}\n\n')
+    (job.path / "bin/mpirun").rename(job.path / "bin/srun")
+    stand_in.write_text('#!/bin/sh\necho "scontrol $*" >> log\n')
+    stand_in.chmod(0o755)
+    environ = {"PATH": f"{job.path / 'bin'}:{os.environ['PATH']}", "LAUNCHER": "srun", "MPIRUN_EXITS": str(code)}
+    environ |= {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", **({"MPIRUN_SAYS": state} if state else {})}
+    script = "set -euo pipefail; . jobs/slurm.sh; train_under_slurm runs/main"
+    ended = subprocess.run(
+        ["bash", "-c", script], cwd=job.path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == code, ended.stderr
+    assert job.log()[1:] == (["scontrol requeue 7"] if requeued else [])
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("code", ["0", "1"])

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from qtrl_hpc import mlp
+from qtrl_hpc.errors import ReturnedError
 from qtrl_hpc.policy import PolicySpec, flatten_observation, log_softmax, policy_layers, write_observation
 
 CARTPOLE = {"obs_shape": (4,), "hidden_sizes": (128,), "num_actions": 2, "activation": "tanh"}
@@ -65,8 +67,27 @@ def test_observation_written_in_place_is_scaled_in_double_precision(dtype, scale
 @pytest.mark.parametrize("shape", [(1,), (3,), (1, 4), (5,)])
 def test_observation_of_another_size_is_not_stretched(shape):
     spec = make(obs_shape=(2, 2), observation_key=None)
-    with contextlib.nullcontext() if shape == (1, 4) else pytest.raises(ValueError, match="cannot reshape"):
+    words = rf"^expected observations of shape \(2, 2\), got float64 of {re.escape(str(shape))}$"
+    with contextlib.nullcontext() if shape == (1, 4) else pytest.raises(ReturnedError, match=words):
         write_observation(np.ones(shape), spec, np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("obs", "got"),
+    [
+        ({"image": np.ones(3)}, "float64 of (3,)"),
+        ({"picture": np.ones(4)}, "a dict"),
+        (np.ones(4), "float64 of (4,)"),
+        ({"image": "abcd"}, "a str"),
+        ({"image": [[1.0], [2.0, 3.0]]}, "a list"),
+        (None, "None"),
+    ],
+)
+def test_observation_that_is_none_is_told_by_what_it_is(obs, got):
+    spec = make(obs_shape=(2, 2), observation_key="image")
+    with pytest.raises(ReturnedError) as caught:
+        write_observation(obs, spec, np.zeros(4))
+    assert str(caught.value) == f"expected observations of shape (2, 2) in a dictionary, under 'image', got {got}"
 
 
 @pytest.mark.parametrize("spec", [make(), make(**CARTPOLE, observation_key=None, observation_scale=0.1)])

@@ -89,9 +89,10 @@ def test_logits_of_another_shape_in_the_middle_of_training_are_no_action_and_no_
     network, theta, obs = make_network(spec, 1), RNG.normal(size=10), RNG.normal(size=(3, 4))
     actor = network.actor(theta)
     assert {actor(obs[0], 0.999), actor(obs[0], 0.0)} <= {0, 1}  # the third and fourth call: it was tried twice
-    with pytest.raises(ValueError, match=r"support_own:Grows returned logits of shape \(1, 3\), not \(1, 2\)"):
+    words = r"^--policy-network: got 'support_own:Grows', expected a network that returns torch.float64 of "
+    with pytest.raises(UserError, match=words + r"\(1, 2\), got torch.float64 of \(1, 3\)$"):
         actor(obs[0], 0.999)
-    with pytest.raises(ValueError, match=r"of shape \(3, 3\), not \(3, 2\)"):
+    with pytest.raises(UserError, match=words + r"\(3, 2\), got torch.float64 of \(3, 3\)$"):
         network.gradient(Batch(obs, np.zeros(3, int), np.ones(3), np.ones(3)), theta, CONFIG, 0)
 
 
@@ -219,8 +220,8 @@ REFUSED = {
     "raises": "(RuntimeError: not today)",
     "no_module": "got a function",
     "no_parameters": "it has no parameters",
-    "wrong_shape": "from observations of (1, 4) it returns torch.float64 of (1, 3), not torch.float64 of (1, 2)",
-    "InFloat32": "it returns torch.float32 of (1, 2)",
+    "wrong_shape": "returns torch.float64 of (1, 2), got torch.float64 of (1, 3) from observations of (1, 4)",
+    "InFloat32": "got torch.float32 of (1, 2)",
     "Room": "support_own:Room', expected a function of the PolicySpec that returns a torch.nn.Module",
 }
 

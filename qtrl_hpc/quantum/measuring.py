@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrl_hpc.errors import QpuError, one_line
+from qtrl_hpc.errors import QpuError, UserError, one_line
 from qtrl_hpc.quantum.ansatz import Ansatz
 from qtrl_hpc.waiting import CALLED_OFF, GivenUpError, never, pause, within
 
@@ -153,6 +153,8 @@ class MeasuredQPU:
                 return within(patience.timeout, call, self._called_off)
             except GivenUpError as error:
                 raise QpuError(f"{error}{f'; before that {reason}' if reason else ''}") from None
+            except UserError:  # an exact QPU of the user's own that returns something else than it must
+                raise
             except Exception as error:  # whatever a device, its provider or the way to it may raise
                 reason = f"{type(error).__name__}: {one_line(error)}"
         raise QpuError(f"{reason} (attempt {patience.retries + 1} of {patience.retries + 1})")

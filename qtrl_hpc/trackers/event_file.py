@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
 
+from qtrl_hpc import files
+
 PREFIX = "events.out.tfevents."
 _VERSION = "brain.Event:2"
 _POLYNOMIAL = 0x82F63B78
@@ -29,10 +31,12 @@ class EventFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
+        with files.writing(folder):
+            folder.mkdir(exist_ok=True)
         stamp = max(int(time.time()), _last_stamp(folder) + 1)
-        path = folder / f"{PREFIX}{stamp:010d}.{socket.gethostname()}.{os.getpid()}"
-        self._file = path.open("xb")
+        self._path = folder / f"{PREFIX}{stamp:010d}.{socket.gethostname()}.{os.getpid()}"
+        with files.writing(self._path):
+            self._file = self._path.open("xb")
         self.write(Event(wall_time=time.time(), file_version=_VERSION))
         self.sync()
 
@@ -41,17 +45,22 @@ class EventFile:
         data = event.SerializeToString()
         length = struct.pack("<Q", len(data))
         pieces = [length, struct.pack("<I", masked_crc(length)), data, struct.pack("<I", masked_crc(data))]
-        self._file.write(b"".join(pieces))
-        self._file.flush()
+        try:
+            self._file.write(b"".join(pieces))
+            self._file.flush()
+        except OSError as error:
+            raise files.unwritable(self._path, error) from error
 
     def sync(self) -> None:
         """Wait until all events are on disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with files.writing(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Write no more."""
-        self._file.close()
+        with files.writing(self._path):
+            self._file.close()
 
 
 def masked_crc(data: bytes) -> int:

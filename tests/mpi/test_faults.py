@@ -1,11 +1,14 @@
 """One rank's fault is everybody's end: said once, at once, and nothing saved is lost."""
 
+import json
 import re
+import signal
 import sys
 import time
 
 import pytest
-from support import QUICK, Job, contents, start, train, updates_done
+from soak.faults import fill, small_disk
+from support import QUICK, TRAIN, Job, contents, start, train, updates_done
 
 from qtrl_hpc.checkpoint import Checkpoint
 
@@ -43,6 +46,110 @@ def test_reward_that_is_not_finite_stops_the_run_before_it_does_harm(tmp_path):
     assert saved.state.update == 4
     assert updates_done(run_dir) == 5
     train(run_dir, "--resume", "--updates=8", ranks=2)
+
+
+def failure(run_dir):
+    status = json.loads((run_dir / "status.json").read_text())
+    return status["state"], status["why"]
+
+
+@pytest.mark.parametrize("what", ["shape", "nothing", "text"])
+def test_environment_that_returns_something_else_on_one_rank_ends_all_in_one_line(tmp_path, what):
+    run_dir = tmp_path / "run"
+    job = train(run_dir, *FAULTY, ranks=3, code=2, environ={"QTRL_TEST_FAULT": f"{what} 1 6"})
+    [error] = job.errors
+    step = (
+        r"step to return \(observation, .*\), the reward a number, got a tuple of 5: \(float32 of \(4,\), a str, .*\)"
+    )
+    expected = {
+        "shape": r"observations of shape \(4,\), got float64 of \(3,\)",
+        "nothing": r"observations of shape \(4,\), got None",
+        "text": step,
+    }[what]
+    assert re.fullmatch(rf"error: --env-id: got 'faulty:Faulty-v0', expected {expected} \(rank 1\)", error)
+    assert "Traceback" not in job.err
+    assert job.processes() == []
+    assert failure(run_dir) == ("failed", f"rank 1: {error.removeprefix('error: ').removesuffix(' (rank 1)')}")
+    assert updates_done(run_dir) == 5
+    train(run_dir, "--resume", "--updates=8", ranks=3)
+
+
+def test_mapping_that_returns_something_else_on_every_rank_is_told_once(tmp_path):
+    run_dir = tmp_path / "run"
+    flags = [*QUICK, "--mapping=support_own:LateForward", "--updates=1000", "--checkpoint-every=2"]
+    job = train(run_dir, *flags, ranks=2, code=2)
+    [error] = job.errors
+    got = "got float64 of (57,)"
+    why = f"--mapping: got 'support_own:LateForward', expected forward to return float64 of shape (58,), {got}"
+    assert error == f"error: {why} (rank 0)"
+    assert "Traceback" not in job.err
+    assert job.processes() == []
+    assert failure(run_dir) in [("failed", f"rank {rank}: {why}") for rank in (0, 1)]
+    assert updates_done(run_dir) > 2
+
+
+def test_environment_that_returns_something_else_at_its_first_step_is_refused_on_every_rank(tmp_path):
+    run_dir = tmp_path / "run"
+    flags = [*QUICK, "--env-id=support_own:FourValues", "--updates=10"]
+    job = train(run_dir, *flags, ranks=3, code=2)
+    [error] = job.errors
+    assert error.startswith("error: --env-id: got 'support_own:FourValues', expected step to return (observation, ")
+    assert error.endswith("got a tuple of 4: (float32 of (2,), a float, a bool, a dict)")
+    assert "Traceback" not in job.err
+    assert "MPI_ABORT" not in job.err
+    assert not run_dir.exists()
+
+
+def test_start_on_a_full_disk_is_refused_on_every_rank_and_goes_on_when_there_is_room(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        if disk is None:
+            pytest.skip("no right to mount")
+        run_dir = disk / "run"
+        flags = [*QUICK, "--updates=50", "--checkpoint-every=10", f"--run-dir={run_dir}"]
+        fill(disk / "ballast")
+        job = Job([*TRAIN, *flags], tmp_path, ranks=2)
+        assert job.wait() == 2
+        full = f"error: {run_dir / 'config.yaml'}: cannot be written (No space left on device)"
+        assert job.errors == [full]
+        (disk / "ballast").unlink()
+        job = Job([*TRAIN, *flags], tmp_path, ranks=2)
+        job.wait_until(lambda: updates_done(run_dir) > 12, "some updates")
+        job.send(signal.SIGUSR1, 0)
+        assert job.wait() in (0, 75)
+        fill(disk / "ballast")
+        before = contents(run_dir)
+        job = Job([*TRAIN, *flags, "--resume", "--updates=60"], tmp_path, ranks=2)
+        assert job.wait() == 2
+        assert job.errors == [full]
+        assert "Traceback" not in job.err
+        assert "MPI_ABORT" not in job.err
+        assert contents(run_dir) == before
+        (disk / "ballast").unlink()
+        job = Job([*TRAIN, *flags, "--resume", "--updates=60"], tmp_path, ranks=2)
+        assert job.wait() == 0
+        assert updates_done(run_dir) == 60
+
+
+def test_checkpoint_for_which_there_is_no_room_is_named_and_its_half_removed(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        if disk is None:
+            pytest.skip("no right to mount")
+        run_dir = disk / "run"
+        flags = [*QUICK, "--policy-hidden-sizes=[3000]", "--trackers=[]", "--updates=100000", "--checkpoint-every=50"]
+        job = Job([*TRAIN, *flags, f"--run-dir={run_dir}"], tmp_path, ranks=2)
+        job.wait_until(lambda: updates_done(run_dir) > 52, "some updates")
+        fill(
+            disk / "ballast", leave=100_000
+        )  # the metrics of 50 updates take 30 kB, a checkpoint of 21002 weights more
+        assert job.wait() == 1
+        [error] = job.errors
+        name = re.search(r"checkpoint-\d{10}\.h5", error)[0]
+        words = f"{run_dir / name}: cannot be written (No space left on device)"
+        assert error == f"error: {words}; once it can, --resume goes on from the newest checkpoint (rank 0)"
+        assert "Traceback" not in job.err
+        assert failure(run_dir) == ("failed", f"rank 0: {words}")
+        assert not (run_dir / name).exists()
+        assert not list(run_dir.glob(".checkpoint*"))
 
 
 def test_replicas_that_drift_apart_are_noticed_at_the_next_checkpoint(tmp_path):

@@ -23,6 +23,7 @@ from support import QUICK, TRAIN, Job, metrics, result, updates_done
 
 from qtrl_hpc.checkpoint import checkpoints, load_newest
 from qtrl_hpc.run_directory import METRICS
+from qtrl_hpc.status import STATUS
 
 LIMIT = 10.0
 PATIENCE = 10.0  # --progress-timeout of runs that are to hang
@@ -108,6 +109,16 @@ def expect(outcome, job, *patterns):
     for pattern in patterns:
         if not re.search(pattern, job.err):
             outcome.problems.append(f"nothing like {pattern!r} in: {job.err[-1500:]}")
+
+
+def expect_one_line(outcome, job, run_dir=None):
+    """Note where a run did not end in one line of ours, or does not say in its directory that it failed of that."""
+    if len(job.errors) != 1 or "Traceback" in job.err:
+        outcome.problems.append(f"not one line: {job.err[-1500:]}")
+    if run_dir is not None:
+        status = json.loads((run_dir / STATUS).read_text())
+        if status["state"] != "failed" or not job.errors or status["why"].partition(": ")[2] not in job.errors[0]:
+            outcome.problems.append(f"status.json: {status}, and printed: {job.errors}")
 
 
 def finish(ground, run_dir, ranks, updates, outcomes, before=0):
@@ -317,7 +328,7 @@ def environment(kind):
 
     def fault(rng, ground, folder, number):
         run_dir, ranks = folder / "run", rng.choice([2, 3])
-        rank, episode = rng.randrange(ranks), rng.randrange(1, UPDATES)
+        rank, episode = rng.randrange(ranks), rng.randrange(2, UPDATES)  # 1 is when it is tried out
         ways, named = ENVIRONMENT_FAULTS[kind]
         way, words = rng.choice(ways)
         outcome, struck = Outcome(kind), folder / "struck"
@@ -347,9 +358,10 @@ def full_disk(rng, ground, folder, number):
         job = Job([*TRAIN, *flags], folder, ranks, QUIETLY)  # what it prints is not written to the full disk
         job.wait_until(lambda: updates_done(run_dir) > rng.randrange(5, 40), "some updates")
         struck = time.time()
-        _fill(disk / "ballast")
+        fill(disk / "ballast")
         over(job, struck, outcome)
         expect(outcome, job, r"rank 0\b", "No space left on device")
+        expect_one_line(outcome, job, run_dir)
         (disk / "ballast").unlink(missing_ok=True)
         finish(ground, run_dir, ranks, following(run_dir), [outcome])
     return [outcome]
@@ -368,8 +380,13 @@ def small_disk(folder):
             subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def _fill(path):
+def fill(path, leave=0):
+    """Write a disk full, but for so many bytes; without any even where others write at the same time."""
+    free = os.statvfs(path.parent)
     with path.open("wb", buffering=0) as file:
+        if leave:
+            file.write(bytes(free.f_bavail * free.f_frsize - leave))
+            return
         for size in (65536, 4096, 1):
             try:
                 while True:
@@ -399,6 +416,7 @@ def directory(kind):
             return [outcome]
         over(job, struck, outcome)
         expect(outcome, job, r"rank 0\b", "No such file|not permitted|Read-only")
+        expect_one_line(outcome, job, run_dir if kind == "read-only" else None)
         if kind == "removed":
             job = start(run_dir, "--resume", ranks=ranks)
             if job.wait() != 2 or not job.errors:
