@@ -239,10 +239,8 @@ def _noting_failure(run_dir: Path, world: World) -> Iterator[None]:
         raise
     except (TrainingError, RanksLostError) as found:
         error = world.end_of(found) if isinstance(found, RanksLostError) else found
-        if world.rank == 0:
-            say_failed(
-                run_dir, one_line(error), keep=error is not found
-            )  # one that died of something may have said of what
+        if world.rank == 0:  # a rank that died may have said of what
+            say_failed(run_dir, one_line(error), keep=error is not found)
         raise error from None
     except (UserError, WriteError) as error:
         say_failed(run_dir, f"rank {world.number}: {one_line(error)}")
