@@ -60,6 +60,8 @@ class World:
         self._has_disagreed = False
         self._outlives = is_fault_tolerant(os.environ)
         """Whether the launcher lets those left live on, who are told of a death as RanksLostError."""
+        self.leaves_mpi = False
+        """Whether MPI is left as it is at the end: one that may have lost ranks cannot be shut down."""
         self.tolerant = False
         """Whether the run goes on without ranks that die; otherwise their death is its end."""
 
@@ -228,7 +230,7 @@ class World:
         from mpi4py import MPI
 
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
-        self.tolerant = True
+        self.tolerant = self.leaves_mpi = True
 
     def settle(self) -> None:
         """Part only when all ranks have come to the end. Collective: all ranks, or all that are left.
@@ -263,19 +265,21 @@ class World:
 
     def end_of(self, loss: RanksLostError) -> Exception:
         """Return what ends a run that does not go on without the dead. Collective: all that are left."""
+        failed = self._part("")
+        dead = [str(rank) for rank in range(self.began_with) if rank not in self.members]
+        words = [f"rank {', '.join(dead)} died"] if dead else []
+        words += [f"rank {', '.join(failed)} failed"] if failed else []
+        return TrainingError(f"{' and '.join(words)}, and the others end") if words else loss
+
+    def _part(self, failed: str) -> list[str]:
+        """Come together, wherever each rank is at, only to ``finish``; return which ranks failed."""
+        self.leaves_mpi = True
         while True:
             try:
                 self.shrink()
-                break
+                return [number for number in self.gather_text(failed) if number]
             except RanksLostError:
                 continue
-        dead = [str(rank) for rank in range(self.began_with) if rank not in self.members]
-        return TrainingError(f"rank {', '.join(dead)} died, and the others end") if dead else loss
-
-    @property
-    def leaves_mpi(self) -> bool:
-        """Whether MPI is left as it is at the end: one that may have lost ranks cannot be shut down."""
-        return self.tolerant or len(self.members) < self.began_with
 
     def least(self, number: int) -> int:
         """Return the least of all ranks' numbers. Collective: all ranks."""
@@ -328,16 +332,19 @@ class World:
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once, without waiting for any of them; of a tolerant one this rank alone.
 
-        Under a fault-tolerant launcher this rank kills itself: the others are told of that, though not of an exit, and
-        end too unless they are tolerant. Abort will not do there: where it comes after a death, Open MPI's mpirun may
-        wait for itself for ever (in 5 of 18 tries).
+        Under a fault-tolerant launcher the others do not end with this rank, nor are they told of its exit, so all come
+        together first; a tolerant rank kills itself, of which the others are told. Abort will not do there: where it
+        comes after a death, Open MPI's mpirun may wait for itself for ever (in 5 of 18 tries).
         """
         with suppress(OSError):  # a full disk may be where it all goes
             sys.stdout.flush()
             sys.stderr.flush()
-        if self.size > 1 and self._outlives:
+        if self.size > 1 and self.tolerant:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.size > 1:
+        if self.size > 1 and self._outlives:
+            self._part(str(self.number))
+            self.finish()
+        elif self.size > 1:
             self._comm.Abort(code)
         os._exit(code)
 

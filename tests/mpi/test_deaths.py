@@ -155,11 +155,34 @@ def test_death_that_is_not_allowed_for_ends_all_and_is_told_once(tmp_path, flags
     job = start(run_dir, *flags, ranks=3, launcher=TOLERANT, environ=environ)
     assert job.wait() == 1
     assert job.processes() == []
-    assert job.errors == [f"error: rank {rank} died, and the others end"]
+    happened = "failed" if what == "raise" else "died"
+    assert job.errors == [f"error: rank {rank} {happened}, and the others end"]
     assert job.err.count("Traceback") == (what == "raise")
     if int(episode):
         assert status(run_dir)["state"] == "failed"
         assert f"rank {rank}" in status(run_dir)["why"]
+
+
+def test_all_that_fail_at_once_end_with_an_exit_code(tmp_path):
+    """mpirun's would be 0 if all had killed themselves."""
+    flags = [*QUICK, "--env-id=breaking:Env", "--updates=100"]
+    (tmp_path / "breaking.py").write_text(
+        "import gymnasium\n"
+        "class Env(gymnasium.Wrapper):\n"
+        "    episodes = 0\n"
+        "    def __init__(self):\n"
+        "        super().__init__(gymnasium.make('CartPole-v1'))\n"
+        "    def reset(self, **options):\n"
+        "        self.episodes += 1\n"
+        "        if self.episodes > 5:\n"
+        "            raise RuntimeError('the pole broke')\n"
+        "        return self.env.reset(**options)\n"
+    )
+    job = start(tmp_path / "run", *flags, ranks=3, launcher=TOLERANT)
+    assert job.wait() == 1
+    assert job.processes() == []
+    assert "RuntimeError: the pole broke" in job.err
+    assert status(tmp_path / "run")["state"] == "failed"
 
 
 def test_rank_that_raises_leaves_alone(tmp_path):
