@@ -10,7 +10,7 @@ import pytest
 import yaml
 from support import contents
 
-from qtrl_hpc import cli, evaluate, export, hdf5, training
+from qtrl_hpc import cli, command, evaluate, export, hdf5, training
 from qtrl_hpc import train as train_module
 from qtrl_hpc.checkpoint import Checkpoint
 from qtrl_hpc.cli import TrainOptions, parse_train
@@ -471,10 +471,10 @@ def test_under_a_launcher_one_process_alone_does_the_work(beside, monkeypatch, c
 
 
 def test_ctrl_c_ends_a_command_with_one_line(capfd):
-    def pressed():
+    def pressed(argv):
         raise KeyboardInterrupt
 
-    assert cli.run_refusing(pressed) == 130
+    assert command.run_refusing(pressed, []) == 130
     assert capfd.readouterr() == ("", "interrupted\n")
 
 
