@@ -105,9 +105,10 @@ def train(
             False, all ranks stop after the next update: that is the first in whose sum they can learn of it.
 
     Raises:
-        UserError: the configuration does not fit the environment, the run directory or its checkpoint; one line, as the
-            command prints it.
+        UserError: the configuration does not fit the environment, the run directory or its checkpoint, or code of yours
+            returns something else than it must; one line, as the command prints it.
         TrainingError: a gradient is not finite, or the ranks no longer agree.
+        OSError: a file of the run cannot be written; one line that names it.
     """
     world = World.connect()
     try:

@@ -69,7 +69,7 @@ class CheckedQPU:
     def __init__(self, qpu: QPU, name: str) -> None:
         self._qpu, self._name = qpu, name
         self.ansatz = qpu.ansatz
-        self.pullback = self._pullback if hasattr(qpu, "pullback") else None
+        self.pullback = self._pullback if getattr(qpu, "pullback", None) is not None else None
 
     def probabilities(self, phi: Array) -> Array:
         """Run the circuit once (see ``QPU.probabilities``)."""

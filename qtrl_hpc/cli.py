@@ -278,7 +278,7 @@ def parse_values(argv: list[str], further: Iterable[str] = ()) -> dict[str, Any]
     try:
         namespace = _config_parser().parse_args(argv, defaults=False)
     except (ArgumentError, SystemExit, OSError, ValueError) as error:
-        flags = [*further, *(f"--{field.name.replace('_', '-')}" for field in fields(Config))]
+        flags = [*further, *(flag_of(field.name) for field in fields(Config))]
         raise UserError(with_guess(_our_words(one_line(error)), flags)) from None
     return {name: value for name, value in dict(namespace).items() if name != "config" and not name.startswith("__")}
 

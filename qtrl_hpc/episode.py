@@ -13,7 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrl_hpc import registry
-from qtrl_hpc.environment import RESET, STEP, Purpose, make_environment, misreturned, reset_seed, seed_sequence
+from qtrl_hpc.config import Config
+from qtrl_hpc.environment import (
+    RESET,
+    STEP,
+    Purpose,
+    make_environment,
+    misreturned,
+    policy_spec,
+    reset_seed,
+    seed_sequence,
+)
 from qtrl_hpc.errors import ReturnedError, UserError
 from qtrl_hpc.policy import PolicySpec, flatten_observation, observed, policy_layers, write_observation
 
@@ -307,17 +317,18 @@ class Player:
         return reward, over or len(self.actions) >= self._spec.max_episode_steps
 
 
-def check_plays(env_id: str, spec: PolicySpec) -> None:
-    """Try an environment of the user's own for one step, in an instance that nobody trains in.
+def check_plays(config: Config) -> None:
+    """Try an environment of the user's own for one step, in an instance that nobody trains in, and close it.
 
     What it raises is left as it is.
 
     Raises:
-        UserError: it cannot be made, or returns something else than it must.
+        UserError: it cannot be made, does not suit the policy, or returns something else than it must.
     """
-    env = make_environment(env_id)
+    env = make_environment(config.env_id)
     try:
-        with registry.naming("env-id", env_id):
+        spec = policy_spec(env, config, config)
+        with registry.naming("env-id", config.env_id):
             Player(env, spec, seed=0, agent=0).try_out()
     finally:
         env.close()

@@ -1,5 +1,6 @@
 """One training from its configuration to its last checkpoint, on the ranks of a world."""
 
+import os
 import shlex
 import sys
 import time
@@ -15,7 +16,7 @@ from threadpoolctl import threadpool_limits
 import qtrl_hpc
 from qtrl_hpc import jit
 from qtrl_hpc.agents import Agents
-from qtrl_hpc.checkpoint import TrainingState
+from qtrl_hpc.checkpoint import NEWEST, TrainingState
 from qtrl_hpc.cli import TrainOptions
 from qtrl_hpc.config import Config
 from qtrl_hpc.distributed import AgreedError, RanksLostError, World
@@ -85,6 +86,8 @@ def train(
     Raises:
         AgreedError: the options do not fit the environment, the run directory or its checkpoint.
         TrainingError: a gradient is not finite, or the ranks no longer agree.
+        UserError: on this rank alone, code of the user's own returns something else than it must.
+        WriteError: on this rank alone, a file of the run cannot be written.
     """
     config, run_dir, stopwatch = options.config, options.run_dir, Stopwatch()
     tolerant = config.on_agent_failure == "continue"
@@ -190,12 +193,12 @@ def _prepare(
     elif config.adopt:
         raise AgreedError("--adopt: got True, expected false without --on-agent-failure continue")
     world.agree(jit.check_cache_folder)
+    if ":" in config.env_id:  # a module of the user's own; before others are made, since some allow one at a time
+        world.agree(lambda: check_plays(config) if world.rank == 0 else None)
     environments = world.agree(lambda: [make_environment(config.env_id) for _ in range(config.agents_per_rank)])
     for environment in environments:
         held.callback(environment.close)
     spec = world.agree(lambda: policy_spec(environments[0], config, config))
-    if ":" in config.env_id:  # a module of the user's own
-        world.agree(lambda: check_plays(config.env_id, spec) if world.rank == 0 else None)
     agents = Agents(config, spec, environments, first_agent=world.rank * config.agents_per_rank)
 
     def fleet_of(numbers: list[int]) -> Fleet:
@@ -244,7 +247,7 @@ def _noting_failure(run_dir: Path, world: World) -> Iterator[None]:
         raise error from None
     except (UserError, WriteError) as error:
         say_failed(run_dir, f"rank {world.number}: {one_line(error)}")
-        if isinstance(error, WriteError):
+        if isinstance(error, WriteError) and os.path.exists(run_dir / NEWEST):  # unlike Path's, this raises nothing
             error.advice = "; once it can, --resume goes on from the newest checkpoint"
         raise
     except KeyboardInterrupt:

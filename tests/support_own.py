@@ -126,6 +126,12 @@ class QPUWithPullback(QPU):
         self.pullback = self.inner.pullback
 
 
+class PullbackIsNone(QPU):
+    """As a class may say that it has none."""
+
+    pullback = None
+
+
 class OtherCircuit(QPU):
     def __init__(self, ansatz, precision, threads):
         super().__init__(Ansatz(num_qubits=ansatz.num_qubits, num_layers=9), precision, threads)
@@ -369,6 +375,21 @@ class EndlessReward(Room):
     def step(self, action):
         observation, _, *rest = super().step(action)
         return observation, float("inf"), *rest
+
+
+class Single(Room):
+    """Of which there may be one at a time."""
+
+    _is_open = False
+
+    def __init__(self, render_mode=None):
+        super().__init__(render_mode)
+        if Single._is_open:
+            raise RuntimeError("the port is taken")
+        Single._is_open = True
+
+    def close(self):
+        Single._is_open = False
 
 
 class Stumbles(Room):

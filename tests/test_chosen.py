@@ -145,6 +145,7 @@ REFUSED = [
     ),
     ({"qpu": "support_own:ShortPullback"}, "expected pullback to return float64 of shape (36,), got float64 of (1,)"),
     ({"qpu": "support_own:QPU"}, "--gradient: got 'adjoint' with --qpu support_own:QPU, which has no pullback"),
+    ({"qpu": "support_own:PullbackIsNone"}, "--qpu support_own:PullbackIsNone, which has no pullback"),
     ({"qpu": "support_own:QPU"}, "expected parameter-shift or spsa"),
     ({"qpu": "support_own:QPU", "device": "cuda"}, "--device: got 'cuda', expected cpu with --qpu support_own:QPU"),
     ({"qpu": "support_own:QPU", "shots": 9}, "--qpu: got 'support_own:QPU', expected aer or backend:SPEC with --shots"),

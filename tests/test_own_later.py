@@ -9,7 +9,6 @@ import pytest
 from support import QUICK, train_here, updates_done
 
 from qtrl_hpc.cli import parse_train
-from qtrl_hpc.environment import make_environment, policy_spec
 from qtrl_hpc.episode import check_plays
 from qtrl_hpc.errors import UserError
 
@@ -45,7 +44,13 @@ def test_what_an_environment_raises_at_its_first_step_is_left_as_it_is(tmp_path)
 @pytest.mark.parametrize("env_id", ["support_own:Room", "support_own:room", "support_own:OwnHall-v3"])
 def test_environment_that_returns_what_it_must_is_left_alone(env_id):
     config = parse_train([*ROOM, f"--env-id={env_id}"]).config
-    check_plays(env_id, policy_spec(make_environment(env_id), config, config))
+    check_plays(config)
+
+
+def test_environment_that_is_there_only_once_at_a_time_can_be_trained_in(tmp_path):
+    """A simulator behind a port, say: what was tried before the run is closed before the run's own is made."""
+    train_here(tmp_path / "run", *ROOM, "--env-id=support_own:Single", "--updates=2", "--trackers=[]")
+    assert updates_done(tmp_path / "run") == 2
 
 
 MAPPING, QPU = "expected {} to return float64 of shape {}, got {}", "--qpu=support_own:"
