@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS_BETWEEN_TESTS = 1e-3
+SEAL = 12
+"""Bytes behind each piece that is gathered: the gather's number and a checksum."""
 SECONDS_TO_START = 600.0
 """A rank that MPI has not started after so long shows where it is and ends: ranks that miss others wait for ever."""
 
@@ -58,6 +61,8 @@ class World:
         self.patience: float | None = None
         """Seconds that ``finish`` waits for the other ranks; None for ever, where one has work that others have not."""
         self._has_disagreed = False
+        self._gathers = 0
+        """Made with this communicator, the same number on all its ranks."""
         self._outlives = is_fault_tolerant(os.environ)
         """Whether the launcher lets those left live on, who are told of a death as RanksLostError."""
         self.leaves_mpi = False
@@ -97,15 +102,8 @@ class World:
 
     def gather_text(self, text: str) -> list[str]:
         """Return every rank's text, in rank order, on every rank. Collective: all ranks."""
-        self.meet()
-        sent = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
-        counts = np.empty(self.size, np.int64)
-        with self._losses():
-            self._comm.Allgather(np.array([sent.size], np.int64), counts)
-            received = np.empty(int(counts.sum()), np.uint8)
-            self._comm.Allgatherv(sent, [received, counts])
-        pieces = np.split(received, np.cumsum(counts)[:-1])
-        return [piece.tobytes().decode(errors="surrogateescape") for piece in pieces]
+        pieces = self._gather(text.encode(errors="surrogateescape"))
+        return [piece.decode(errors="surrogateescape") for piece in pieces]
 
     def gather_items(self, items: dict[int, str]) -> dict[int, str]:
         """Return the numbered texts of all ranks together, on every rank. Collective: all ranks."""
@@ -158,12 +156,36 @@ class World:
 
     def gather_numbers(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the vectors of all ranks in rank order as one, on rank 0; elsewhere nothing. Collective: all ranks."""
-        counts = np.empty(self.size, np.int64)
+        pieces = self._gather(vector.tobytes())
+        everyone: NDArray[np.float64] = np.array(np.frombuffer(b"".join(pieces if self.rank == 0 else []), np.float64))
+        return everyone
+
+    def _gather(self, piece: bytes) -> list[bytes]:
+        """Return every rank's bytes, in rank order, on every rank. Collective: all ranks.
+
+        After a rank's death MPI may return from a gather without a word and without having brought anything, so that
+        the buffers hold what an earlier one left there: each piece is sealed with this gather's number and a checksum.
+
+        Raises:
+            RanksLostError: not everything arrived.
+            RuntimeError: likewise, where no rank outlives another.
+        """
+        self.meet()
+        self._gathers += 1
+        seal = self._gathers.to_bytes(SEAL - 4, "little")
+        sent = np.frombuffer(piece + seal + zlib.crc32(piece + seal).to_bytes(4, "little"), np.uint8)
+        heads = np.zeros((self.size, 2), np.int64)
         with self._losses():
-            self._comm.Allgather(np.array([vector.size], np.int64), counts)
-            received = np.empty(int(counts.sum()) if self.rank == 0 else 0)
-            self._comm.Gatherv(vector, [received, counts] if self.rank == 0 else None)
-        return received
+            self._comm.Allgather(np.array([sent.size, self._gathers], np.int64), heads)
+            counts = heads[:, 0]
+            if (heads[:, 1] == self._gathers).all():
+                received = np.zeros(int(counts.sum()), np.uint8)
+                self._comm.Allgatherv(sent, [received, counts])
+                parts = [part.tobytes() for part in np.split(received, np.cumsum(counts)[:-1])]
+                if all(_is_sealed(part, seal) for part in parts):
+                    return [part[:-SEAL] for part in parts]
+        what = "MPI returned from a gather without what all ranks have sent"
+        raise RanksLostError(what) if self._outlives else RuntimeError(what)
 
     def barrier(self) -> None:
         """Wait for the slowest rank. Collective: all ranks."""
@@ -226,10 +248,15 @@ class World:
         self.agree(check)
 
     def tolerate(self) -> None:
-        """From now on go on without ranks that die, instead of ending with them."""
+        """From now on go on without ranks that die, instead of ending with them. Collective: all ranks.
+
+        Raises:
+            RanksLostError: on all alike, where a rank has been lost before; one rank must not go on while another ends.
+        """
         from mpi4py import MPI
 
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
+        self._come_to_an_agreement()
         self.tolerant = self.leaves_mpi = True
 
     def settle(self) -> None:
@@ -238,9 +265,13 @@ class World:
         Raises:
             RanksLostError: on all alike, where a rank has been lost or goes on with ``shrink``.
         """
-        if self.tolerant and not self._all_agree(True):
+        if self.tolerant:
+            self._come_to_an_agreement()
+
+    def _come_to_an_agreement(self) -> None:
+        if not self._all_agree(True):
             self._has_disagreed = True
-            raise RanksLostError("a rank was lost at the end")
+            raise RanksLostError("a rank was lost, and all know it")
 
     def shrink(self) -> None:
         """Go on with the ranks that are left, whatever they were at. Collective: all that are left.
@@ -261,7 +292,7 @@ class World:
             self._comm.Set_errhandler(MPI.ERRORS_RETURN)
             ranks = self._comm.group.Translate_ranks(list(range(self._comm.size)), old.group)
         self.members = [self.members[rank] for rank in ranks]
-        self.rank, self.size = self._comm.rank, self._comm.size
+        self.rank, self.size, self._gathers = self._comm.rank, self._comm.size, 0
 
     def end_of(self, loss: RanksLostError) -> Exception:
         """Return what ends a run that does not go on without the dead. Collective: all that are left."""
@@ -283,12 +314,7 @@ class World:
 
     def least(self, number: int) -> int:
         """Return the least of all ranks' numbers. Collective: all ranks."""
-        from mpi4py import MPI
-
-        buffer = np.array([number], np.int64)
-        with self._losses():
-            self._comm.Allreduce(self._in_place, buffer, op=MPI.MIN)
-        return int(buffer.item())
+        return min(map(int, self.gather_text(str(number))))
 
     def _all_agree(self, yes: bool) -> bool:
         """Return whether all ranks say yes and none has died; the same answer on all that are left."""
@@ -394,6 +420,10 @@ def library_version() -> str:
     from mpi4py import MPI
 
     return " ".join(MPI.Get_library_version().split(",")[0].split("\n")[0].split())
+
+
+def _is_sealed(part: bytes, seal: bytes) -> bool:
+    return part[-SEAL:-4] == seal and part[-4:] == zlib.crc32(part[:-4]).to_bytes(4, "little")
 
 
 def _place_on_node(comm: "MPI.Intracomm") -> tuple[int, int]:

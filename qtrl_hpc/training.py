@@ -108,8 +108,7 @@ def train(
             if not options.resume:
                 save(run, state, running_episodes(run))
             if tolerant:
-                world.barrier()  # from here on there is a checkpoint, whoever dies
-                world.tolerate()
+                world.tolerate()  # from here on there is a checkpoint, whoever dies
             state = run_updates(run, state, Survive(fleet_of, record, watch_over) if tolerant else None)
             records.close()
             world.patience = SECONDS_TO_FINISH  # nobody watches any more

@@ -1,9 +1,11 @@
-"""Who plays which agents after ranks have died, and what it takes to go on without them."""
+"""Who plays which agents after ranks have died, what it takes to go on without them, and what MPI brings then."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtrl_hpc.distributed import RanksLostError, World
 from qtrl_hpc.launcher import missing_for_tolerance
 from qtrl_hpc.survival import agents_of
 
@@ -45,3 +47,49 @@ def test_what_is_missing_is_said_with_what_to_do(library, hosts, environ, words)
     found = missing_for_tolerance(library, hosts, environ)
     assert (found == "") == (words == "")
     assert words in found
+
+
+class Negligent:
+    """A communicator that returns from a gather without a word, having brought nothing or what it brought before."""
+
+    def __init__(self, comm, brings):
+        self._comm, self._brings, self._kept = comm, brings, {}
+
+    def __getattr__(self, name):
+        return getattr(self._comm, name)
+
+    def Allgather(self, sent, received):
+        self._gather("Allgather", sent, received, received)
+
+    def Allgatherv(self, sent, received):
+        self._gather("Allgatherv", sent, received, received[0])
+
+    def _gather(self, name, sent, received, buffer):
+        if self._brings == name:
+            buffer.flat[:] = self._kept.get(name, 0)
+        else:
+            getattr(self._comm, name)(sent, received)
+            self._kept[name] = buffer.flatten()
+
+    def neglect(self, name):
+        self._brings = name
+
+
+@pytest.mark.parametrize("name", ["Allgather", "Allgatherv"])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(("outlives", "error"), [(True, RanksLostError), (False, RuntimeError)])
+def test_gather_that_brings_nothing_is_noticed(name, before, outlives, error):
+    world = World.alone()
+    world._comm, world._outlives = Negligent(world._comm, None), outlives
+    if before:
+        assert world.gather_text("12:old") == ["12:old"]
+        assert world.gather_numbers(np.array([0.5, -1.0])).tolist() == [0.5, -1.0]
+    world._comm.neglect(name)
+    for step in (
+        lambda: world.gather_text("12:new"),
+        lambda: world.gather_numbers(np.array([0.5, -1.0])),
+        lambda: world.least(3),
+        lambda: world.check_same("digest", "the state"),
+    ):
+        with pytest.raises(error, match="without what all ranks have sent"):
+            step()

@@ -112,6 +112,13 @@ def test_ranks_at_the_end_and_ranks_in_the_middle_come_together(tmp_path, killed
     assert sorted(job.out.split()) == sorted(f"{left}:{left}:10" for _ in range(left))
 
 
+def test_death_before_anybody_outlives_it_ends_all_alike(tmp_path):
+    job = Job([sys.executable, "-m", "tolerating"], tmp_path, 4, {}, TOLERANT)
+    job.wait()
+    assert job.processes() == []
+    assert job.out.splitlines() == ["rank 2 died, and the others end"] * 3
+
+
 def test_status_says_running_as_soon_as_a_run_goes_on(tmp_path):
     """Killed before its next checkpoint, it must not look like the run that had ended."""
     run_dir = tmp_path / "run"

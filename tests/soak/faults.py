@@ -3,7 +3,8 @@
 After each: no process of the job is left, the whole job has ended within ``LIMIT`` seconds of the fault, its exit code
 is not 0, what it printed names the rank and the cause where a rank lives to tell, and ``--resume`` carries on to the
 same bits as a run without the fault. But where ranks may die (``deaths``), those left go on within ``NOTICE`` seconds
-and end well, to those bits if they have taken over the agents of the dead.
+and end well, to those bits if they have taken over the agents of the dead; if they are too few, they stop with a
+checkpoint, and before training has begun nobody outlives anybody.
 """
 
 import json
@@ -14,6 +15,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ START_UP = 30.0  # of Python and its libraries, on a busy machine
 UPDATES, MANY_UPDATES = 60, 100_000
 KILLS = 16  # of one run
 NOTICE = 5.0
+MPI_PATIENCE = 15.0  # for the start of MPI, in runs of which a rank is to die before it
 TOLERANT = ["--with-ft", "ulfm"]
 DEATHS_UPDATES = 1000  # a run is to last while its ranks die
 support.TIME_LIMIT = 600.0  # a machine may be busy; how long a fault takes is measured
@@ -67,6 +70,12 @@ class Outcome:
         return [*self.problems, self.late] if self.late else self.problems
 
 
+def bits(run_dir):
+    """What must not depend on faults nor on who outlived whom."""
+    *numbers, rows = result(run_dir)
+    return *numbers, [{name: row[name] for name in row if name not in ("ranks", "left")} for row in rows]
+
+
 class Ground:
     """A folder to make runs in, and the runs without a fault to compare with."""
 
@@ -84,12 +93,15 @@ class Ground:
             run_dir = self.folder / f"whole-{agents}-{updates}"
             job = start(run_dir, *FLAGS, f"--updates={updates}", f"--agents-per-rank={agents}", "--checkpoint-every=50")
             assert job.wait() == 0, job.err
-            self._whole[agents, updates] = result(run_dir)
+            self._whole[agents, updates] = bits(run_dir)
         return self._whole[agents, updates]
 
 
-def over(job, struck, outcome, limit=LIMIT):
-    """Wait for the end of all of a job's processes, and note when it was and how; ``struck`` is the fault's time."""
+def over(job, struck, outcome, limit=LIMIT, codes=None):
+    """Wait for the end of all of a job's processes, and note when it was and how.
+
+    ``struck`` is the fault's time, ``codes`` are the exit codes that are right: any but 0 and 75 if not given.
+    """
     deadline = time.time() + limit + 60.0
     while (left := job.processes()) and time.time() < deadline:
         time.sleep(0.02)
@@ -100,7 +112,7 @@ def over(job, struck, outcome, limit=LIMIT):
     outcome.code = job.wait()
     if outcome.seconds > limit:
         outcome.late = f"took {outcome.seconds:.1f} s"
-    if outcome.code in (0, 75):
+    if outcome.code in (0, 75) if codes is None else outcome.code not in codes:
         outcome.problems.append(f"exit code {outcome.code}")
 
 
@@ -121,18 +133,18 @@ def expect_one_line(outcome, job, run_dir=None):
             outcome.problems.append(f"status.json: {status}, and printed: {job.errors}")
 
 
-def finish(ground, run_dir, ranks, updates, outcomes, before=0):
-    """Resume a run to its end and compare it with one without a fault."""
+def finish(ground, run_dir, ranks, updates, outcomes, before=0, *, afresh=(), launcher=()):
+    """Resume a run to its end, or start it again with ``afresh`` too, and compare it with one without a fault."""
     try:
-        found, flags = [], FLAGS
+        found, flags = [], [*FLAGS, *afresh]
         if checkpoints(run_dir):
             path, checkpoint, damaged = load_newest(run_dir)
             found, flags = [str(reason) for reason in damaged.values()], ["--resume"]
             if checkpoint.state.update < before:
                 found.append(f"{path} is of update {checkpoint.state.update}, there was one of {before}")
-        job = start(run_dir, *flags, f"--updates={updates}", "--progress-timeout=3600", ranks=ranks)
+        job = start(run_dir, *flags, f"--updates={updates}", "--progress-timeout=3600", ranks=ranks, launcher=launcher)
         code = job.wait()
-        equal = code == 0 and result(run_dir) == ground.whole(ranks, updates)
+        equal = code == 0 and bits(run_dir) == ground.whole(ranks, updates)
         found += [] if code == 0 else [f"resume: exit code {code}: {job.err[-1500:]}"]
         found += [] if equal or code else ["resume: other bits"]
     except Exception as error:
@@ -246,7 +258,9 @@ def deaths(rng, ground, folder, number):
     killed = {}
     for victim in rng.sample(range(ranks), rng.randint(1, ranks // 2)):
         where = rng.choice(PLACES[1:])
-        if not (killed and together):
+        if killed and together:
+            time.sleep(rng.choice([0.0, rng.uniform(0.0, 0.1)]))  # the others may be about to go on without the first
+        else:
             _reach(job, run_dir, where, None, rng)
         if updates_done(run_dir) > DEATHS_UPDATES - 50:  # it may be over before anybody is missed
             break
@@ -287,11 +301,91 @@ def _of_those_left(job, run_dir, ranks, killed, whole):
         "processes": (job.processes(), []),
     }
     if whole:
-        *numbers, rows = result(run_dir)
+        *numbers, rows = bits(run_dir)
         *expected, expected_rows = whole
         found["bits"] = (numbers, expected)
-        found["rewards"] = tuple([row["reward_mean"] for row in each] for each in (rows, expected_rows))
+        found["metrics"] = (rows, expected_rows)
+    return _differences(found)
+
+
+def _differences(found):
+    """Return what is not as it is to be; ``found``: by its name (what was got, what was wanted)."""
     return [f"{name}: {got!r:.300}, not {wanted!r:.300}" for name, (got, wanted) in found.items() if got != wanted]
+
+
+def deaths_below_quorum(rng, ground, folder, number):
+    """Kill more ranks than may be missing: those left stop with a checkpoint, and all are back when it is resumed."""
+    run_dir, ranks, together = folder / "run", rng.choice([3, 4]), rng.random() < 0.5
+    outcome = Outcome("deaths of more than half of the ranks, not adopted")
+    flags = [*FLAGS, f"--updates={MANY_UPDATES}", "--on-agent-failure=continue"]
+    job = start(run_dir, *flags, ranks=ranks, launcher=TOLERANT)
+    victims = rng.sample(range(ranks), ranks // 2 + 1)
+    for place, victim in enumerate(victims):
+        if place and together:
+            time.sleep(rng.choice([0.0, rng.uniform(0.0, 0.1)]))
+        else:
+            _reach(job, run_dir, rng.choice(PLACES[1:]), None, rng)
+        struck = _kill(job, victim)
+    over(job, struck, outcome, codes=(75,))
+    status, rows = json.loads((run_dir / STATUS).read_text()), metrics(run_dir)
+    stopped = status["update"]
+    outcome.problems += _differences(
+        {
+            "state": (status["state"], "stopped"),
+            "why": ("expected at least --quorum" in str(status["why"]), True),
+            "left": (sorted(each["rank"] for each in status["left"]), sorted(victims)),
+            "checkpoint": (load_newest(run_dir)[1].state.update, stopped),
+            "updates": ([row["update"] for row in rows], list(range(1, stopped + 1))),
+        }
+    )
+    job = start(run_dir, "--resume", f"--updates={stopped + 20}", ranks=ranks, launcher=TOLERANT)
+    code, after = job.wait(), metrics(run_dir)
+    outcome.problems += _differences(
+        {
+            "resume": (code, 0),
+            "metrics before": (after[:stopped], rows),
+            "updates after": ([row["update"] for row in after[stopped:]], [stopped + 1 + i for i in range(20)]),
+            "ranks after": ({row["ranks"] for row in after[stopped:]}, {ranks}),
+        }
+    )
+    return [outcome]
+
+
+EARLY = ("before MPI", "before training", "at the first checkpoint")
+
+
+def deaths_in_start_up(rng, ground, folder, number):
+    """Kill a rank while nobody can go on without it, or only just: all end, or it is outlived; then start it again."""
+    run_dir, ranks, where = folder / "run", rng.choice([3, 4]), rng.choice(EARLY)
+    victim = rng.randrange(ranks)
+    outcome = Outcome(f"death of {'rank 0' if victim == 0 else 'another rank'} {where}, adopted")
+    afresh = ["--on-agent-failure=continue", "--adopt"]
+    flags = [*FLAGS, *afresh, f"--updates={UPDATES}", f"--run-dir={run_dir}"]
+    job = Job([sys.executable, "-m", "impatient", str(MPI_PATIENCE), *flags], folder, ranks, QUIETLY, TOLERANT)
+    _reach_early(job, run_dir, where, rng)
+    struck = _kill(job, victim)
+    # Who waits in MPI's start for the dead is not told.
+    over(job, struck or time.time(), outcome, START_UP + MPI_PATIENCE + LIMIT, codes=(0, 1))
+    done = (run_dir / STATUS).exists() and json.loads((run_dir / STATUS).read_text())["state"] == "done"
+    if not done:
+        expect(outcome, job, rf"error: rank {victim} died, and the others end|Timeout \(0:00:{MPI_PATIENCE:.0f}\)!")
+    if done != (outcome.code == 0):
+        outcome.problems.append(f"exit code {outcome.code}, done: {done}")
+    finish(ground, run_dir, ranks, UPDATES, [outcome], afresh=afresh, launcher=TOLERANT)
+    return [outcome]
+
+
+def _reach_early(job, run_dir, where, rng):
+    """Wait for a random instant of a start."""
+    if where == "before MPI":
+        wait_for, longest = job.processes, 2.0
+    elif where == "before training":
+        wait_for, longest = run_dir.exists, 1.0
+    else:
+        wait_for, longest = lambda: checkpoints(run_dir), 0.01
+    while job.running and not wait_for():
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0.0, longest))
 
 
 # --- others, one a run
@@ -471,6 +565,8 @@ FAULTS = {
     **{f"directory-{kind}": directory(kind) for kind in ("removed", "renamed", "read-only")},
     "two-runs": two_runs,
     "deaths": deaths,
+    "deaths-below-quorum": deaths_below_quorum,
+    "deaths-in-start-up": deaths_in_start_up,
 }
 
 
